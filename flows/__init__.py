@@ -1,0 +1,1 @@
+"""What an operator runs: one Prefect flow per file, and the command line over them."""

@@ -1,0 +1,1 @@
+"""The detector, its training and what turns logits into scores. Knows no files and no Prefect."""

@@ -1,0 +1,1 @@
+"""Shared kernel: settings, records, statuses and errors. Imports nothing else of the project."""

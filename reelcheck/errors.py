@@ -1,0 +1,78 @@
+"""Every exception that a user can cause, as one tree.
+
+- A bad *setting*, path or store raises one of these; the command line prints it in one line and
+  exits with ``exit_code``.
+- A bad *video* never raises out of a batch: inside one video's work ``VideoError`` carries the
+  status and the reason, and the batch turns it into a row.
+
+    ReelcheckError (1)
+    ├── SettingsError (2)       a value outside what is allowed
+    ├── SourceError (2)         a folder, file or labels table that cannot be used
+    ├── StoreError (2)          a store that lacks what the command needs, or is damaged
+    ├── MismatchError (3)       model and data were not made for each other
+    ├── FaceModelError (4)      the face detector's weights cannot be had
+    ├── WeightsError (4)        pretrained or local weights cannot be had
+    └── VideoError              one video's trouble; always becomes a row
+"""
+
+from reelcheck.status import Status
+
+
+class ReelcheckError(Exception):
+    """Root of the tree; the message says what was wrong, what is allowed and what to do next."""
+
+    exit_code = 1
+
+
+class SettingsError(ReelcheckError):
+    """A setting has a value outside what is allowed."""
+
+    exit_code = 2
+
+
+class SourceError(ReelcheckError):
+    """An input folder, file or labels table cannot be used."""
+
+    exit_code = 2
+
+
+class StoreError(ReelcheckError):
+    """A store lacks what the command needs, or is damaged."""
+
+    exit_code = 2
+
+
+class MismatchError(ReelcheckError):
+    """A model and the data or settings given with it were not made for each other."""
+
+    exit_code = 3
+
+
+class FaceModelError(ReelcheckError):
+    """The face detector's weights cannot be had or are not the expected ones."""
+
+    exit_code = 4
+
+
+class WeightsError(ReelcheckError):
+    """Pretrained or local network weights cannot be had or do not fit."""
+
+    exit_code = 4
+
+
+class VideoError(ReelcheckError):
+    """One video cannot be processed; becomes a row with this status and reason.
+
+    Attributes:
+        status: what the row will say; never ``Status.OK``.
+        reason: one line for a person.
+    """
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["VideoError"], tuple[Status, str]]:
+        """Keep both arguments when the exception crosses a process border."""
+        return VideoError, (self.status, self.reason)

@@ -1,0 +1,33 @@
+"""The closed list of what can become of one input file.
+
+A score exists only where the status is ``ok``; every other status comes with a reason.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Outcome of processing one input file."""
+
+    OK = "ok"
+    """Usable face crop sequences were found."""
+    NO_FACE = "no_face"
+    """The video decodes, but no sampled frame shows a face."""
+    FACE_TOO_SMALL = "face_too_small"
+    """Faces were found, all smaller than the smallest size that is judged."""
+    TOO_FEW_FRAMES = "too_few_frames"
+    """No face was seen on enough frames to make one crop sequence."""
+    DECODE_ERROR = "decode_error"
+    """A damaged or incomplete video."""
+    TIMEOUT = "timeout"
+    """The video took longer than its deadline and was given up."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The video needed more memory than a worker may use."""
+    UNSUPPORTED = "unsupported"
+    """Not a video: empty, text, a picture, sound only."""
+    UNREADABLE = "unreadable"
+    """The file is there but cannot be opened (permissions, broken link, device)."""
+    MISSING = "missing"
+    """The labels table names a file that is not there."""
+    MODEL_ERROR = "model_error"
+    """Crops exist, but the model gave no finite number for them."""

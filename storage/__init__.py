@@ -1,0 +1,1 @@
+"""Durable data: file names, Arrow schemas, Parquet tables, crop shards and checkpoints."""

@@ -1,0 +1,184 @@
+"""The only place that spells a file or folder name of a store, a model or a score run.
+
+STORE/
+  <preprocessing hash>/           one folder per preprocessing settings
+    settings.json
+    shards/<shard>.arrow          crops
+    shards/<shard>.sequences.parquet
+    shards/<shard>.videos.parquet written last: its existence means the shard is done
+    videos.parquet                one row per input file
+    manifest.parquet              one row per crop sequence
+    split.parquet                 one row per video: train, val or test
+MODEL/
+  model.safetensors card.json split.parquet log.csv evaluation.json
+REGISTRY/
+  <version>/ (a MODEL) … champion a file that holds the version in use
+OUT/
+  work/ (a STORE) shards/<shard>.parquet scores.parquet scores.csv
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelcheck.errors import StoreError
+
+CROPS_SUFFIX = ".arrow"
+SEQUENCES_SUFFIX = ".sequences.parquet"
+VIDEOS_SUFFIX = ".videos.parquet"
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """Paths of one preprocessing output inside a store."""
+
+    path: Path
+
+    @property
+    def preprocessing_hash(self) -> str:
+        """Hash of the preprocessing settings; names the folder."""
+        return self.path.name
+
+    @property
+    def settings_path(self) -> Path:
+        """The preprocessing settings as JSON."""
+        return self.path / "settings.json"
+
+    @property
+    def shards_dir(self) -> Path:
+        """Folder of shard files."""
+        return self.path / "shards"
+
+    @property
+    def videos_path(self) -> Path:
+        """Table of input files."""
+        return self.path / "videos.parquet"
+
+    @property
+    def manifest_path(self) -> Path:
+        """Table of crop sequences."""
+        return self.path / "manifest.parquet"
+
+    @property
+    def split_path(self) -> Path:
+        """Table of split assignments."""
+        return self.path / "split.parquet"
+
+    def crops_path(self, shard: str) -> Path:
+        """Crops of one shard."""
+        return self.shards_dir / f"{shard}{CROPS_SUFFIX}"
+
+    def shard_sequences_path(self, shard: str) -> Path:
+        """Sequence rows of one shard."""
+        return self.shards_dir / f"{shard}{SEQUENCES_SUFFIX}"
+
+    def shard_videos_path(self, shard: str) -> Path:
+        """Video rows of one shard; written last."""
+        return self.shards_dir / f"{shard}{VIDEOS_SUFFIX}"
+
+    def done_shards(self) -> list[str]:
+        """Names of the finished shards, sorted."""
+        found = self.shards_dir.glob(f"*{VIDEOS_SUFFIX}")
+        return sorted(path.name.removesuffix(VIDEOS_SUFFIX) for path in found)
+
+
+@dataclass(frozen=True)
+class ModelLayout:
+    """Paths of one checkpoint folder."""
+
+    path: Path
+
+    @property
+    def weights_path(self) -> Path:
+        """Network weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def card_path(self) -> Path:
+        """The model card; written last: its existence means the model is complete."""
+        return self.path / "card.json"
+
+    @property
+    def split_path(self) -> Path:
+        """The split that the model was trained with."""
+        return self.path / "split.parquet"
+
+    @property
+    def log_path(self) -> Path:
+        """One line of metrics per epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """Held-out metrics."""
+        return self.path / "evaluation.json"
+
+
+@dataclass(frozen=True)
+class RegistryLayout:
+    """Paths of a folder of model versions."""
+
+    path: Path
+
+    @property
+    def champion_path(self) -> Path:
+        """The file that holds the name of the version in use."""
+        return self.path / "champion"
+
+    def version(self, name: str) -> ModelLayout:
+        """One version's checkpoint folder."""
+        return ModelLayout(self.path / name)
+
+
+@dataclass(frozen=True)
+class ScoreLayout:
+    """Paths of one scoring run's output."""
+
+    path: Path
+
+    @property
+    def store_dir(self) -> Path:
+        """Store of the crops that were made for this run."""
+        return self.path / "work"
+
+    def shard_path(self, *, model_id: str, preprocessing_hash: str, shard: str) -> Path:
+        """Logits of one shard under one model."""
+        return self.path / "shards" / f"{shard}.{preprocessing_hash}.{model_id}.parquet"
+
+    @property
+    def parquet_path(self) -> Path:
+        """The result table."""
+        return self.path / "scores.parquet"
+
+    @property
+    def csv_path(self) -> Path:
+        """The result table for spreadsheets."""
+        return self.path / "scores.csv"
+
+
+def preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:
+    """Where the output for these preprocessing settings lives, whether it exists or not."""
+    return StoreLayout(store / preprocessing_hash)
+
+
+def find_preprocessed(store: Path, preprocessing_hash: str | None = None) -> StoreLayout:
+    """The finished preprocessing output of a store.
+
+    Raises:
+        StoreError: there is none, or several and no hash says which.
+    """
+    known = sorted(path.parent.name for path in store.glob("*/manifest.parquet"))
+    if preprocessing_hash is not None and preprocessing_hash not in known:
+        raise StoreError(
+            f"{store} holds no preprocessing {preprocessing_hash}; it has "
+            f"{', '.join(known) or 'none'}. Run: reelcheck preprocess SOURCE --store {store}"
+        )
+    if not known:
+        raise StoreError(
+            f"{store} holds no manifest. Run first: reelcheck preprocess SOURCE --store {store}"
+        )
+    if preprocessing_hash is None and len(known) > 1:
+        raise StoreError(
+            f"{store} holds {len(known)} preprocessings ({', '.join(known)}); "
+            "say which with --preprocessing HASH"
+        )
+    return preprocessed(store, preprocessing_hash or known[0])

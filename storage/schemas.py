@@ -1,0 +1,127 @@
+"""Arrow schema of every table, with its version.
+
+A change of meaning or of columns raises ``SCHEMA_VERSION``; readers refuse other versions.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+
+def _schema(name: str, *fields: pa.Field) -> pa.Schema:
+    metadata = {"reelcheck_table": name, "reelcheck_schema_version": SCHEMA_VERSION}
+    return pa.schema(list(fields), metadata=metadata)
+
+
+def _text(name: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=nullable)
+
+
+def _integer(name: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, pa.int64(), nullable=nullable)
+
+
+def _real(name: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, pa.float64(), nullable=nullable)
+
+
+_LABEL_FIELDS = (
+    _integer("label"),
+    _text("group"),
+    _text("identity"),
+    _text("source"),
+    _text("pair"),
+    _text("generator"),
+)
+_RESULT_FIELDS = (
+    _text("container"),
+    _text("codec"),
+    _integer("width"),
+    _integer("height"),
+    _real("average_fps"),
+    _real("duration_seconds"),
+    _integer("num_frames"),
+    _text("decoder"),
+    _integer("num_frames_sampled"),
+    _integer("num_frames_decoded"),
+    _integer("num_frames_with_face"),
+    _integer("num_faces"),
+    _real("seconds"),
+)
+_SEQUENCE_FIELDS = (
+    _text("sequence_id", nullable=False),
+    _text("video_id", nullable=False),
+    _integer("track_id", nullable=False),
+    _text("shard", nullable=False),
+    _integer("row", nullable=False),
+    _integer("num_frames", nullable=False),
+    pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
+    pa.field("pts_seconds", pa.list_(pa.float64()), nullable=False),
+    pa.field("boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
+    pa.field("confidences", pa.list_(pa.float32()), nullable=False),
+    _real("face_pixels", nullable=False),
+)
+
+VIDEO_RESULTS = _schema(
+    "video_results",
+    _text("video_id", nullable=False),
+    _text("status", nullable=False),
+    _text("reason"),
+    *_RESULT_FIELDS,
+)
+"""One row per distinct content, inside a shard."""
+
+SEQUENCES = _schema("sequences", *_SEQUENCE_FIELDS)
+"""One row per crop sequence, inside a shard; ``row`` is its place in the crop file."""
+
+VIDEOS = _schema(
+    "videos",
+    _text("root", nullable=False),
+    _text("path", nullable=False),
+    _text("video_id"),
+    _text("status", nullable=False),
+    _text("reason"),
+    _integer("size_bytes"),
+    _integer("mtime_ns"),
+    *_LABEL_FIELDS,
+    *_RESULT_FIELDS,
+)
+"""One row per input file."""
+
+MANIFEST = _schema("manifest", _text("path", nullable=False), *_SEQUENCE_FIELDS, *_LABEL_FIELDS)
+"""One row per crop sequence of the store, with its labels: the input of training."""
+
+SPLIT = _schema(
+    "split",
+    _text("video_id", nullable=False),
+    _text("component", nullable=False),
+    _integer("label", nullable=False),
+    _text("split", nullable=False),
+)
+"""One row per labelled video with crops; ``component`` never crosses a split."""
+
+LOGITS = _schema(
+    "logits",
+    _text("sequence_id", nullable=False),
+    _text("video_id", nullable=False),
+    _integer("track_id", nullable=False),
+    _integer("num_frames", nullable=False),
+    _real("logit", nullable=False),
+)
+"""One row per scored crop sequence."""
+
+SCORES = _schema(
+    "scores",
+    _text("path", nullable=False),
+    _text("video_id"),
+    _text("status", nullable=False),
+    _text("reason"),
+    _real("score"),
+    _text("verdict"),
+    _real("logit"),
+    _integer("num_faces"),
+    _integer("num_frames"),
+    _text("model_id", nullable=False),
+    _text("preprocessing_hash", nullable=False),
+)
+"""The result: one row per input file; score, verdict and logit are null unless status is ok."""

@@ -1,0 +1,72 @@
+"""Rows <-> Parquet, always through one of the schemas, always atomically."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from reelcheck.errors import StoreError
+from storage.atomic import atomic_path
+
+Row = dict[str, Any]
+
+
+def write_table(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    schema: pa.Schema,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows (missing keys become null) as Parquet; the same rows give the same bytes."""
+    rows = list(rows)
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+    if metadata:
+        schema = schema.with_metadata({**schema.metadata, **metadata})
+    table = pa.Table.from_arrays(columns, schema=schema)
+    table.validate(full=True)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as CSV with the schema's columns; null is an empty, unquoted cell."""
+    rows = list(rows)
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+    with atomic_path(path) as temporary:
+        pyarrow.csv.write_csv(pa.Table.from_arrays(columns, schema=schema), temporary)
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table written with ``schema``.
+
+    Raises:
+        StoreError: the file is missing, damaged, or holds another table or version.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; run the step that makes it again") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"{path} cannot be read ({error}); delete it and run again") from error
+    if not table.schema.equals(schema, check_metadata=False):
+        raise StoreError(
+            f"{path} has other columns than this version of reelcheck writes; "
+            "make it again into a new folder"
+        )
+    return table
+
+
+def read_rows(path: Path, schema: pa.Schema) -> list[Row]:
+    """Like ``read_table``, as a list of dictionaries."""
+    rows: list[Row] = read_table(path, schema).to_pylist()
+    return rows
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text metadata stored with a table."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items()}

@@ -1,0 +1,1 @@
+"""Steps of the pipeline; each module with a Prefect task wraps plain functions."""

@@ -1,0 +1,1 @@
+"""Plain functions from one video file to face crop sequences; alone imports decord, MediaPipe."""

@@ -1,0 +1,151 @@
+"""Decode chosen frames of a video, upright and with square pixels.
+
+- decord is the project's decoder. It is used strictly forwards (``skip_frames`` and ``next``),
+  because its seeks return other frames than asked for on several kinds of stream.
+- Where even that is known to be wrong (MPEG-TS, edit lists, other containers than MP4 and Matroska)
+  or decord cannot open the file, PyAV decodes instead, also strictly forwards.
+- Frames are streamed: one is alive at a time.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import av
+import cv2
+import numpy as np
+
+from reelcheck.errors import VideoError
+from reelcheck.records import RGB, Frame, VideoProbe
+from reelcheck.status import Status
+from tasks.faces.probe import open_container, video_stream
+
+Decoder = Literal["decord", "pyav"]
+_DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+_SAME_TIME_SECONDS = 1e-6
+
+
+def choose_decoder(probe: VideoProbe) -> Decoder:
+    """Which decoder reads this stream exactly when read from the start."""
+    if probe.container in _DECORD_CONTAINERS and not probe.has_edit_list and _has_decord():
+        return "decord"
+    return "pyav"
+
+
+@dataclass
+class FrameReader:
+    """Iterate over chosen frames of a video, ascending, falling back from decord to PyAV.
+
+    Args:
+        path: the video.
+        probe: its packet index.
+        frame_indices: ascending positions among the shown frames.
+
+    After iteration ``decoder`` says which decoder gave the frames, and ``problem`` what the
+    decoder last complained of (None: nothing).
+
+    Raises:
+        VideoError: while iterating, when no frame at all can be decoded.
+    """
+
+    path: Path
+    probe: VideoProbe
+    frame_indices: Sequence[int]
+    decoder: Decoder = field(init=False)
+    problem: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.decoder = choose_decoder(self.probe)
+
+    def __iter__(self) -> Iterator[Frame]:
+        remaining = list(self.frame_indices)
+        if self.decoder == "decord":
+            for frame in self._decord_frames():
+                remaining = remaining[1:]
+                yield frame
+            if not remaining:
+                return
+            self.decoder = "pyav"
+        num_frames = len(self.frame_indices) - len(remaining)
+        for frame in _pyav_frames(self, remaining):
+            num_frames += 1
+            yield frame
+        if num_frames == 0:
+            reason = self.problem or "the decoder gave no usable frame"
+            raise VideoError(Status.DECODE_ERROR, reason)
+
+    def _decord_frames(self) -> Iterator[Frame]:
+        """Frames until the end or until decord fails; PyAV then takes the rest."""
+        import decord  # noqa: PLC0415 - absent on platforms without a wheel
+
+        decord.logging.set_level(decord.logging.QUIET)
+        try:
+            reader = decord.VideoReader(str(self.path.absolute()), ctx=decord.cpu(0), num_threads=1)
+            if len(reader) != self.probe.num_frames:
+                return
+            position = 0
+            for index in self.frame_indices:
+                if index > position:
+                    reader.skip_frames(index - position)
+                rgb = reader.next().asnumpy()
+                position = index + 1
+                yield _frame(self.probe, index, rgb)
+        except (decord.DECORDError, StopIteration):
+            return
+
+
+def _has_decord() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415 - beside its only use
+
+    return find_spec("decord") is not None
+
+
+def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[Frame]:
+    """The wanted frames by presentation time; a damaged frame gives way to the next good one."""
+    times = reader.probe.pts_seconds
+    wanted = list(frame_indices)
+    with open_container(reader.path) as container:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = 1
+        for position, frame in enumerate(_decoded(reader, container.demux(stream))):
+            if not wanted:
+                return
+            time = frame.time if frame.time is not None else times[min(position, len(times) - 1)]
+            if frame.is_corrupt or time < times[wanted[0]] - _SAME_TIME_SECONDS:
+                continue
+            index = bisect_left(times, time - _SAME_TIME_SECONDS)
+            wanted = [later for later in wanted if later > index]
+            yield _frame(reader.probe, index, _upright(frame))
+
+
+def _decoded(reader: FrameReader, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+    """All frames in order. As in every player, a packet that cannot be decoded is left out."""
+    try:
+        for packet in packets:
+            try:
+                yield from packet.decode()
+            except (av.FFmpegError, ValueError) as error:
+                reader.problem = getattr(error, "strerror", None) or str(error)
+    except av.FFmpegError as error:
+        reader.problem = error.strerror
+
+
+def _upright(frame: av.VideoFrame) -> RGB:
+    """RGB picture turned as the display matrix says (counter-clockwise degrees)."""
+    rgb = frame.to_ndarray(format="rgb24")
+    return np.rot90(rgb, k=round(frame.rotation / 90) % 4)
+
+
+def _frame(probe: VideoProbe, index: int, rgb: RGB) -> Frame:
+    index = min(index, probe.num_frames - 1)
+    if abs(probe.pixel_aspect - 1) > 0.02:
+        height, width = rgb.shape[:2]
+        size = (round(width * probe.pixel_aspect), height)
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return Frame(
+        frame_index=index,
+        pts_seconds=probe.pts_seconds[index],
+        rgb_HWC=np.ascontiguousarray(rgb),
+    )
