@@ -1,0 +1,92 @@
+"""Finished shards + what is known of the files -> the two tables that everybody reads."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from prefect import task
+
+from reelcheck.records import InputFile
+from reelcheck.status import Status
+from storage.layout import StoreLayout
+from storage.schemas import MANIFEST, SEQUENCES, VIDEO_RESULTS, VIDEOS
+from storage.tables import Row, read_rows, write_table
+
+LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator")
+_log = logging.getLogger(__name__)
+
+
+@task(name="collect tables")
+def collect_tables(files: Sequence[InputFile], layout: StoreLayout) -> dict[str, int]:
+    """Write ``videos.parquet`` and, last, ``manifest.parquet``.
+
+    Rows of other sources stay; of this source, rows of files that are gone are dropped.
+
+    Returns:
+        Number of this source's files per status.
+    """
+    results = {
+        row["video_id"]: row
+        for shard in layout.done_shards()
+        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
+    }
+    new_rows = [_video_row(file, results) for file in files]
+    rows = sorted(
+        _other_rows(layout, new_rows) + new_rows, key=lambda row: (row["root"], row["path"])
+    )
+    write_table(layout.videos_path, rows, VIDEOS)
+    write_table(layout.manifest_path, _manifest_rows(layout, rows), MANIFEST)
+    return dict(sorted(Counter(str(row["status"]) for row in new_rows).items()))
+
+
+def _video_row(file: InputFile, results: dict[str, Row]) -> Row:
+    row = asdict(file)
+    if file.status is None:
+        row |= results[file.video_id or ""]
+    return row
+
+
+def _other_rows(layout: StoreLayout, new_rows: Sequence[Row]) -> list[Row]:
+    if not layout.videos_path.exists():
+        return []
+    new = {(row["root"], row["path"]) for row in new_rows}
+    return [
+        row
+        for row in read_rows(layout.videos_path, VIDEOS)
+        if (row["root"], row["path"]) not in new and (Path(row["root"]) / row["path"]).exists()
+    ]
+
+
+def _manifest_rows(layout: StoreLayout, videos: Iterable[Row]) -> list[Row]:
+    known: dict[str, Row] = {}
+    for video in videos:
+        if video["status"] == Status.OK:
+            known[video["video_id"]] = _merged(known.get(video["video_id"]), video)
+    sequences = {
+        row["sequence_id"]: row
+        for shard in layout.done_shards()
+        for row in read_rows(layout.shard_sequences_path(shard), SEQUENCES)
+        if row["video_id"] in known
+    }
+    return [{**known[row["video_id"]], **row} for _, row in sorted(sequences.items())]
+
+
+def _merged(before: Row | None, video: Row) -> Row:
+    """What is known of one content from all its copies; copies that disagree leave no label."""
+    labels = {column: video[column] for column in LABEL_COLUMNS}
+    if before is None:
+        return {"path": video["path"], **labels}
+    merged = {"path": before["path"]}
+    for column in LABEL_COLUMNS:
+        merged[column] = before[column] if before[column] is not None else labels[column]
+    disagree = None not in (before["label"], labels["label"]) and before["label"] != labels["label"]
+    if disagree:
+        _log.warning(
+            "%s and %s have the same content but different labels: used without a label",
+            before["path"],
+            video["path"],
+        )
+        merged["label"] = None
+    return merged

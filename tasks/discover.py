@@ -1,0 +1,133 @@
+"""Find every file under a source and name its content.
+
+- Every file becomes a row, also those that are no videos: nothing is lost without a word.
+- The content is hashed once; as with make and rsync, a file with the same size and modification
+  time as last time is taken to be the same.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from prefect import task
+
+from reelcheck.errors import SourceError
+from reelcheck.progress import progress_bar
+from reelcheck.records import InputFile, Shard
+from reelcheck.status import Status
+from storage.layout import StoreLayout
+from storage.schemas import VIDEO_RESULTS, VIDEOS
+from storage.tables import read_rows
+from tasks.faces.weights import sha256_of
+from tasks.labels import label_files
+
+
+@task(name="discover")
+def discover(
+    source: Path, layout: StoreLayout, *, labels: Path | None, exclude: Path | None
+) -> list[InputFile]:
+    """All files under ``source`` (or the one file it is), identified and labelled.
+
+    Args:
+        source: folder or file.
+        layout: where an earlier run's table may tell content hashes.
+        labels: labels table; None: labels come from folder names.
+        exclude: a folder of our own output, to be skipped when it lies inside the source.
+
+    Raises:
+        SourceError: the source does not exist or holds no file; a labels table is unusable.
+    """
+    files = find_files(source, exclude=exclude)
+    if not files:
+        raise SourceError(f"{source} holds no files; give a folder of videos or one video")
+    known: dict[tuple[str, str, int | None, int | None], str] = {}
+    if layout.videos_path.exists():
+        for row in read_rows(layout.videos_path, VIDEOS):
+            known[row["root"], row["path"], row["size_bytes"], row["mtime_ns"]] = row["video_id"]
+    identified = []
+    with progress_bar(total=len(files), description="identify", unit="files") as bar:
+        for file in files:
+            video_id = known.get((file.root, file.path, file.size_bytes, file.mtime_ns))
+            identified.append(replace(file, video_id=video_id) if video_id else _identified(file))
+            bar.update(1)
+    return label_files(identified, labels)
+
+
+def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
+    """Every file under a folder, or the file itself, sorted by path, not yet identified.
+
+    Links to folders are not followed, so a loop of links ends nowhere.
+
+    Raises:
+        SourceError: the source does not exist.
+    """
+    source = source.absolute()
+    if source.is_dir():
+        root, paths = source, _walk(source, exclude.absolute() if exclude else None)
+    elif source.exists():
+        root, paths = source.parent, [source]
+    else:
+        raise SourceError(f"{source} does not exist; give a folder of videos or one video")
+    return [_describe(root, path) for path in sorted(paths)]
+
+
+def plan_shards(
+    files: Iterable[InputFile], layout: StoreLayout, *, shard_size: int
+) -> tuple[Shard, ...]:
+    """Shards of the contents that no finished shard holds yet; the same files, the same shards."""
+    done = {
+        row["video_id"]
+        for shard in layout.done_shards()
+        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
+    }
+    pending: dict[str, str] = {}
+    for file in files:
+        if file.video_id is not None and file.status is None and file.video_id not in done:
+            pending.setdefault(file.video_id, str(Path(file.root) / file.path))
+    items = sorted(pending.items())
+    return tuple(
+        _shard(items[start : start + shard_size]) for start in range(0, len(items), shard_size)
+    )
+
+
+def _shard(items: Sequence[tuple[str, str]]) -> Shard:
+    # Named after its first and last content, so that no two different shards share a name.
+    name = f"{items[0][0][:12]}-{items[-1][0][:12]}-{len(items)}"
+    return Shard(
+        name=name,
+        video_ids=tuple(video_id for video_id, _ in items),
+        paths=tuple(path for _, path in items),
+    )
+
+
+def _walk(folder: Path, exclude: Path | None) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder):
+        if exclude is not None:
+            folders[:] = [name for name in folders if Path(parent) / name != exclude]
+        found += [Path(parent) / name for name in names]
+    return found
+
+
+def _describe(root: Path, path: Path) -> InputFile:
+    file = InputFile(root=str(root), path=path.relative_to(root).as_posix())
+    try:
+        info = path.stat()
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        return replace(file, status=Status.UNREADABLE, reason=reason)
+    if not stat.S_ISREG(info.st_mode):
+        return replace(file, status=Status.UNREADABLE, reason="not a regular file")
+    return replace(file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+
+
+def _identified(file: InputFile) -> InputFile:
+    if file.status is not None:
+        return file
+    try:
+        return replace(file, video_id=sha256_of(Path(file.root) / file.path))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        return replace(file, status=Status.UNREADABLE, reason=reason)

@@ -1,0 +1,55 @@
+"""What runs inside a decode process: its limits, its detector, one video at a time.
+
+A video is hostile input: it is opened only here, in a process that dies with its parent, that may
+take only so much memory, and that the pool kills at the video's deadline.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from reelcheck.config import PreprocessSettings
+from reelcheck.records import VideoResult
+
+_PR_SET_PDEATHSIG = 1
+_state: dict[str, object] = {}
+
+
+def start_worker(
+    settings: PreprocessSettings, model_path: Path, max_memory_bytes: int, parent_pid: int
+) -> None:
+    """Set limits, silence native libraries and load the detector; called once per process."""
+    _die_with_parent(parent_pid)
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
+    os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3")
+    # MediaPipe and FFmpeg write notes on stderr that nobody asked for, over the progress bar.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
+
+    _state["settings"] = settings
+    _state["detector"] = FaceDetector(model_path, min_confidence=settings.min_confidence)
+
+
+def extract_one(path: Path, video_id: str) -> VideoResult:
+    """Process one video with this process's detector."""
+    from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
+    from tasks.faces.video import extract_video  # noqa: PLC0415
+
+    settings, detector = _state["settings"], _state["detector"]
+    assert isinstance(settings, PreprocessSettings)  # noqa: S101 - set by start_worker
+    assert isinstance(detector, FaceDetector)  # noqa: S101
+    return extract_video(path, video_id, settings, detector)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """Ask Linux to kill this process when its parent dies, even by SIGKILL."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        # The parent died before the call: nobody is left to send the signal.
+        os._exit(1)

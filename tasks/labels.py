@@ -1,0 +1,102 @@
+"""What is known of each file: from a labels table, or from the names of its folders.
+
+A labels table is a CSV with the columns ``path,label`` and, where known, ``group``, ``identity``,
+``source``, ``pair``, ``generator``. Paths are relative to the source folder.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from reelcheck.errors import SourceError
+from reelcheck.records import InputFile
+from reelcheck.status import Status
+
+_LABELS = {"real": 0, "0": 0, "fake": 1, "deepfake": 1, "1": 1}
+_FOLDER_LABELS = {"real": 0, "fake": 1, "deepfake": 1}
+_OPTIONAL_COLUMNS = ("group", "identity", "source", "pair", "generator")
+
+
+def label_files(files: Sequence[InputFile], labels: Path | None) -> list[InputFile]:
+    """The files with labels, plus a ``missing`` row for every label without a file.
+
+    Args:
+        files: what was found under the source.
+        labels: the labels table; None: labels come from folder names.
+
+    Raises:
+        SourceError: the table cannot be used, or belongs to another folder.
+    """
+    if labels is None:
+        return [replace(file, label=label_of_folders(file)) for file in files]
+    rows = read_labels(labels)
+    known = {file.path for file in files}
+    if rows and known.isdisjoint(rows):
+        example = next(iter(rows))
+        raise SourceError(
+            f"none of the {len(rows)} paths in {labels} is in the source folder (for example "
+            f"{example!r}); write them relative to it"
+        )
+    labelled = [replace(file, **rows[file.path]) if file.path in rows else file for file in files]
+    root = files[0].root if files else ""
+    missing = [
+        InputFile(
+            root=root,
+            path=path,
+            status=Status.MISSING,
+            reason=f"named in {labels.name}, but not there",
+            **values,
+        )
+        for path, values in sorted(rows.items())
+        if path not in known
+    ]
+    return labelled + missing
+
+
+def label_of_folders(file: InputFile) -> int | None:
+    """Label from the nearest folder named real, fake or deepfake, in any case."""
+    folders = [*PurePosixPath(file.root).parts[-1:], *PurePosixPath(file.path).parts[:-1]]
+    for folder in reversed(folders):
+        label = _FOLDER_LABELS.get(folder.casefold())
+        if label is not None:
+            return label
+    return None
+
+
+def read_labels(path: Path) -> dict[str, dict[str, object]]:
+    """Path -> label and the optional columns.
+
+    Raises:
+        SourceError: no such file, not UTF-8 CSV, a column missing, a label unknown, or two
+            different rows for one path.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            reader.fieldnames = [name.strip().casefold() for name in reader.fieldnames or ()]
+            missing = {"path", "label"} - set(reader.fieldnames)
+            if missing:
+                raise SourceError(
+                    f"{path} lacks the column {' and '.join(sorted(missing))}; "
+                    "its first line must be path,label[,group,generator,source]"
+                )
+            rows: dict[str, dict[str, object]] = {}
+            for row in reader:
+                name, values = _parse_row(row, where=f"{path}, line {reader.line_num}")
+                if rows.setdefault(name, values) != values:
+                    raise SourceError(f"{path}: two different rows for {name!r}; keep one")
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"cannot read the labels table {path}: {error}") from error
+
+
+def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[str, object]]:
+    name = (row["path"] or "").strip().replace("\\", "/")
+    label = (row["label"] or "").strip().casefold()
+    if not name:
+        raise SourceError(f"{where}: the path is empty")
+    if label not in _LABELS:
+        raise SourceError(f"{where}: label {row['label']!r} is none of real, fake, deepfake, 0, 1")
+    optional = {column: (row.get(column) or "").strip() or None for column in _OPTIONAL_COLUMNS}
+    return str(PurePosixPath(name)), {"label": _LABELS[label], **optional}
