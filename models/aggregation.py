@@ -1,18 +1,26 @@
-"""Sequence logits of one video -> one video logit.
+"""Sequence logits -> one logit per video.
 
 The worst track decides: one faked face makes a fake video, however many real faces are beside it.
 Within a track the mean decides: its sequences are repeated looks at one person.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
+
+import numpy as np
+
+from reelcheck.records import ScoredSequence
 
 AGGREGATION = "worst_track_of_mean_sequence_logits"
 
 
-def video_logit(track_ids: Sequence[int], logits: Sequence[float]) -> float:
-    """The largest of the tracks' mean logits."""
-    by_track: dict[int, list[float]] = defaultdict(list)
-    for track_id, logit in zip(track_ids, logits, strict=True):
-        by_track[track_id].append(logit)
-    return max(sum(values) / len(values) for values in by_track.values())
+def video_logits(sequences: Iterable[ScoredSequence]) -> dict[str, float]:
+    """Video id -> largest mean logit of its tracks; NaN where any sequence's logit is NaN."""
+    by_track: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for sequence in sequences:
+        by_track[sequence.video_id, sequence.track_id].append(sequence.logit)
+    means: dict[str, list[float]] = defaultdict(list)
+    for (video_id, _), logits in by_track.items():
+        means[video_id].append(sum(logits) / len(logits))
+    # numpy's max keeps a NaN, whatever its place; Python's does not.
+    return {video_id: float(np.max(values)) for video_id, values in means.items()}

@@ -35,4 +35,6 @@ def create_backbone(name: str, *, pretrained: bool) -> nn.Module:
 
 def feature_dim(backbone: nn.Module) -> int:
     """D of the pooled feature; ``num_features`` is wrong for MobileNetV3-like heads."""
-    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+    dim = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    assert isinstance(dim, int)
+    return dim

@@ -1,6 +1,7 @@
 """Logits -> calibrated score and verdict; everything is fitted on validation videos only.
 
-- Temperature: one parameter, by maximum likelihood (Guo et al. 2017, arXiv 1706.04599).
+- Temperature: one parameter, by maximum likelihood (Guo et al. 2017, arXiv 1706.04599) against
+  Platt's targets (Platt 1999), so that few or perfectly separated videos claim no certainty.
 - Threshold: the score with the best F1.
 - Inconclusive band: the narrowest around the threshold that leaves a small enough error outside.
 """
@@ -40,12 +41,14 @@ def fit_calibration(
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Temperature with the smallest log loss."""
-    signs = 2.0 * labels - 1
+    """Temperature with the smallest log loss against Platt's targets."""
+    num_fake = int(labels.sum())
+    num_real = len(labels) - num_fake
+    targets = np.where(labels == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
 
     def log_loss(log_temperature: float) -> float:
-        scaled = -signs * logits / math.exp(log_temperature)
-        return float(np.logaddexp(0, scaled).mean())
+        scaled = logits / math.exp(log_temperature)
+        return float((np.logaddexp(0, scaled) - targets * scaled).mean())
 
     bounds = tuple(math.log(bound) for bound in _TEMPERATURES)
     return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))

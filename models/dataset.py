@@ -33,8 +33,8 @@ class CropDataset(Dataset[Item]):
     Args:
         layout: the store.
         rows: manifest or sequence rows; the label may be missing.
-        min_frames: None: every frame, unchanged (evaluation). A number: training draws a run of
-            frames between this and all of them, and may augment.
+        min_frames: None: every frame, unchanged (evaluation). A number: training draws between
+            this many frames and all of them, and may augment.
         use_augmentation: change colours and geometry at random.
         seed: of all draws.
     """
@@ -55,6 +55,11 @@ class CropDataset(Dataset[Item]):
         self._seed = seed
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The rows that the items come from, in order."""
+        return self._rows
+
+    @property
     def labels(self) -> list[int | None]:
         """Label of every item; None unknown."""
         return [row.get("label") for row in self._rows]
@@ -66,28 +71,23 @@ class CropDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         row = self._rows[index]
         crops_THWC = _reader(self._layout.crops_path(row["shard"])).read(row["row"])
+        crops_TCHW = torch.from_numpy(crops_THWC).permute(0, 3, 1, 2)
         seconds_T = torch.tensor(row["pts_seconds"], dtype=torch.float64)
-        generator = np.random.default_rng(_digest(self._seed, epoch, twin_key(row)))
-        kept = self._choose(len(seconds_T), generator)
-        crops_TCHW = torch.from_numpy(crops_THWC[kept]).permute(0, 3, 1, 2)
-        if self._use_augmentation:
-            crops_TCHW = _augmented(crops_TCHW, seed=int(generator.integers(2**63)))
+        if self._min_frames is not None:
+            # Seeded by the twin, not by the item: twins get the same frames and the same changes.
+            generator = np.random.default_rng(_digest(self._seed, epoch, twin_key(row)))
+            kept = _draw_frames(len(seconds_T), self._min_frames, generator)
+            crops_TCHW, seconds_T = crops_TCHW[kept], seconds_T[kept]
+            if self._use_augmentation:
+                crops_TCHW = _augmented(crops_TCHW, seed=int(generator.integers(2**63)))
         label = row.get("label")
         return Item(
             frames_TCHW=normalise(crops_TCHW),
             # Relative before float32: a late time stamp must not cost precision.
-            seconds_T=(seconds_T[kept] - seconds_T[0]).float(),
+            seconds_T=(seconds_T - seconds_T[0]).float(),
             label=float("nan") if label is None else float(label),
             index=index,
         )
-
-    def _choose(self, num_frames: int, generator: np.random.Generator) -> list[int]:
-        """Evaluation: every frame. Training: an evenly thinned choice of random length."""
-        if self._min_frames is None or num_frames <= self._min_frames:
-            return list(range(num_frames))
-        length = int(generator.integers(self._min_frames, num_frames + 1))
-        chosen = generator.choice(num_frames, size=length, replace=False)
-        return [int(frame) for frame in np.sort(chosen)]
 
 
 class EpochSampler(Sampler[Draw]):
@@ -123,6 +123,13 @@ def twin_key(row: Row) -> str:
     """The same for a real video's sequence and those of the fakes made from it."""
     origin = PurePosixPath(row.get("source") or row["path"]).name
     return f"{origin}#{row['track_id']}#{row['sequence_id'].rsplit('-', 1)[-1]}"
+
+
+def _draw_frames(num_frames: int, min_frames: int, generator: np.random.Generator) -> list[int]:
+    """A random choice of random length, in time order."""
+    length = int(generator.integers(min(min_frames, num_frames), num_frames + 1))
+    chosen = generator.choice(num_frames, size=length, replace=False)
+    return [int(frame) for frame in np.sort(chosen)]
 
 
 @lru_cache(maxsize=256)

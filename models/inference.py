@@ -8,16 +8,17 @@ from torch.utils.data import DataLoader
 from models.batching import Batch, collate
 from models.dataset import CropDataset
 from models.detector import Detector
+from reelcheck.records import ScoredSequence
 
 
-def predict_logits(
+def score_sequences(
     detector: Detector,
     dataset: CropDataset,
     *,
     batch_size: int = 8,
     on_batch: Callable[[int], object] | None = None,
-) -> list[float]:
-    """Logit of every item, in the data set's order.
+) -> list[ScoredSequence]:
+    """Logit of every sequence, in the data set's order.
 
     Args:
         detector: its weights' device is used.
@@ -38,4 +39,13 @@ def predict_logits(
             logits += detector(batch.to(device)).logits_B.tolist()
             if on_batch is not None:
                 on_batch(len(batch.labels_B))
-    return logits
+    return [
+        ScoredSequence(
+            sequence_id=row["sequence_id"],
+            video_id=row["video_id"],
+            track_id=row["track_id"],
+            num_frames=row["num_frames"],
+            logit=logit,
+        )
+        for row, logit in zip(dataset.rows, logits, strict=True)
+    ]

@@ -61,7 +61,8 @@ class Block(nn.Module):
             dropout_p=self.dropout.p if self.training else 0.0,
         )
         x_BTD = x_BTD + self.dropout(self.out(mixed_BHTK.transpose(1, 2).flatten(2)))
-        return x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))
+        changed_BTD: Tensor = x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))
+        return changed_BTD
 
 
 def key_bias(mask_BT: Tensor, dtype: torch.dtype) -> Tensor:

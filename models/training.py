@@ -6,17 +6,16 @@
 - Metrics inside training choose the epoch; reported figures come from ``models.metrics``.
 """
 
-import csv
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -27,6 +26,10 @@ from models.batching import Batch, collate
 from models.dataset import CropDataset, EpochSampler
 from models.detector import Detection, Detector
 from reelcheck.config import TrainSettings
+from reelcheck.progress import progress_bar
+
+EpochRow = dict[str, float | int]
+OnEpoch = Callable[[Sequence[EpochRow]], None]
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,12 @@ def fit(
     sampler: EpochSampler,
     settings: TrainSettings,
     *,
-    log_path: Path,
+    on_epoch: OnEpoch,
 ) -> FitResult:
-    """Train until early stopping; one line of metrics per epoch goes to ``log_path``.
+    """Train until early stopping.
 
-    The detector is changed in place; the result holds the weights of its best epoch.
+    The detector is changed in place; the result holds the weights of its best epoch. After each
+    epoch ``on_epoch`` is given the log so far, one row per epoch.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     module = _TrainingModule(detector, settings, pos_weight=_pos_weight(train_set.labels))
@@ -66,15 +70,13 @@ def fit(
             callbacks=[
                 best,
                 EarlyStopping("val_f1", mode="max", patience=settings.patience_epochs),
-                TQDMProgressBar(),
-                _EpochLog(log_path),
+                _Progress(on_epoch),
             ],
             logger=False,
             deterministic="warn",
             num_sanity_val_steps=0,
-            # With max_steps an epoch may end early; it is validated all the same.
-            check_val_every_n_epoch=1,
             enable_model_summary=False,
+            enable_progress_bar=False,
         )
         trainer.fit(module, *_loaders(train_set, val_set, sampler, settings))
         state = torch.load(best.best_model_path, weights_only=True)
@@ -161,30 +163,38 @@ class _TrainingModule(L.LightningModule):
         )
 
 
-class _EpochLog(L.Callback):
-    """One CSV line per epoch."""
+class _Progress(L.Callback):
+    """A progress bar over all epochs, and one log row per epoch."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows: list[dict[str, float | int]] = []
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        self._on_epoch = on_epoch
+        self._rows: list[EpochRow] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        num_steps = int(trainer.estimated_stepping_batches)
+        self._bar = progress_bar(total=num_steps, description="train", unit="steps")
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._bar.update(1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, _TrainingModule)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._bar.set_postfix({"epoch": trainer.current_epoch, **metrics})
         self._rows.append(
             {
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "train_loss": float(pl_module.train_loss.compute()),
-                **{name: float(value) for name, value in trainer.callback_metrics.items()},
+                **metrics,
             }
         )
         pl_module.train_loss.reset()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
-            writer.writeheader()
-            writer.writerows(self._rows)
+        self._on_epoch(self._rows)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._bar.close()
 
 
 def _pos_weight(labels: list[int | None]) -> float:

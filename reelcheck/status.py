@@ -29,5 +29,7 @@ class Status(StrEnum):
     """The file is there but cannot be opened (permissions, broken link, device)."""
     MISSING = "missing"
     """The labels table names a file that is not there."""
+    INTERNAL_ERROR = "internal_error"
+    """A defect of reelcheck itself met this video; worth a report."""
     MODEL_ERROR = "model_error"
     """Crops exist, but the model gave no finite number for them."""

@@ -97,7 +97,7 @@ def _result(video_id: str, future: "Future[VideoResult]", run: RunSettings) -> V
     except MemoryError:
         status, reason = Status.OUT_OF_MEMORY, "needed more memory than a decode process may use"
     except Exception as error:  # noqa: BLE001 - a video must never end the batch
-        status, reason = Status.DECODE_ERROR, f"{type(error).__name__}: {error}"
+        status, reason = Status.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
     return VideoResult(video_id=video_id, status=status, reason=reason)
 
 

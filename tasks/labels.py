@@ -8,6 +8,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from reelcheck.errors import SourceError
 from reelcheck.records import InputFile
@@ -64,7 +65,7 @@ def label_of_folders(file: InputFile) -> int | None:
     return None
 
 
-def read_labels(path: Path) -> dict[str, dict[str, object]]:
+def read_labels(path: Path) -> dict[str, dict[str, Any]]:
     """Path -> label and the optional columns.
 
     Raises:
@@ -81,7 +82,7 @@ def read_labels(path: Path) -> dict[str, dict[str, object]]:
                     f"{path} lacks the column {' and '.join(sorted(missing))}; "
                     "its first line must be path,label[,group,generator,source]"
                 )
-            rows: dict[str, dict[str, object]] = {}
+            rows: dict[str, dict[str, Any]] = {}
             for row in reader:
                 name, values = _parse_row(row, where=f"{path}, line {reader.line_num}")
                 if rows.setdefault(name, values) != values:
@@ -91,7 +92,7 @@ def read_labels(path: Path) -> dict[str, dict[str, object]]:
         raise SourceError(f"cannot read the labels table {path}: {error}") from error
 
 
-def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[str, object]]:
+def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[str, Any]]:
     name = (row["path"] or "").strip().replace("\\", "/")
     label = (row["label"] or "").strip().casefold()
     if not name:

@@ -16,6 +16,7 @@ from typing import Literal
 import av
 import cv2
 import numpy as np
+from av.video.stream import VideoStream
 
 from reelcheck.errors import VideoError
 from reelcheck.records import RGB, Frame, VideoProbe
@@ -112,7 +113,9 @@ def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[
         for position, frame in enumerate(_decoded(reader, container.demux(stream))):
             if not wanted:
                 return
-            time = frame.time if frame.time is not None else times[min(position, len(times) - 1)]
+            # Raw streams have no time stamps; there, frames come at a steady rate.
+            timeless = frame.pts is None
+            time = times[min(position, len(times) - 1)] if timeless else frame.time
             if frame.is_corrupt or time < times[wanted[0]] - _SAME_TIME_SECONDS:
                 continue
             index = bisect_left(times, time - _SAME_TIME_SECONDS)
@@ -120,7 +123,9 @@ def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[
             yield _frame(reader.probe, index, _upright(frame))
 
 
-def _decoded(reader: FrameReader, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+def _decoded(
+    reader: FrameReader, packets: "Iterable[av.Packet[VideoStream]]"
+) -> Iterator[av.VideoFrame]:
     """All frames in order. As in every player, a packet that cannot be decoded is left out."""
     try:
         for packet in packets:

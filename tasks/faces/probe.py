@@ -85,9 +85,9 @@ def probe_video(path: Path) -> VideoProbe:
         pts_seconds, has_edit_list = _packet_times(container, stream)
         if not pts_seconds:
             raise VideoError(Status.DECODE_ERROR, "the video stream holds no frames")
-        if stream.codec_context is None or stream.width == 0 or stream.height == 0:
+        if stream.width == 0 or stream.height == 0:
             raise VideoError(Status.DECODE_ERROR, "the picture size is unknown: no key frame found")
-        pixel_aspect = float(stream.sample_aspect_ratio or 1)
+        pixel_aspect = _pixel_aspect(stream)
         return VideoProbe(
             container=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
@@ -119,6 +119,12 @@ def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[tuple
         fps = float(stream.average_rate or _FALLBACK_FPS)
         times = [index / fps for index in range(num_packets - num_discarded)]
     return tuple(sorted(set(times))), num_discarded > 0
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width over height of a stored pixel; FFmpeg says None or 0 where it does not know."""
+    known = getattr(stream, "sample_aspect_ratio", None)
+    return float(known) if known else 1.0
 
 
 def _cannot_open(path: Path, error: Exception) -> VideoError:

@@ -1,0 +1,294 @@
+"""The command line: one command per flow, errors in one line, exit codes for scripts.
+
+- Heavy libraries are imported inside the commands, so that ``--help`` is instant and decode
+  processes, which import the main module again, stay small.
+- The flows run in this process; with ``PREFECT_API_URL`` set they show on that server.
+
+Exit codes: 0 done; 1 unexpected; 2 wrong setting, source or store; 3 model and data do not belong
+together; 4 weights cannot be had; 130 interrupted.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from reelcheck.config import (
+    PreprocessSettings,
+    RunSettings,
+    SplitSettings,
+    TrainSettings,
+    load_settings,
+)
+from reelcheck.errors import ReelcheckError
+
+app = typer.Typer(
+    help="Batch deepfake detection for video: preprocess, train, evaluate and score.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+_console = Console()
+
+Source = Annotated[Path, typer.Argument(help="Folder of videos (searched through) or one video.")]
+StoreArgument = Annotated[Path, typer.Argument(help="Folder that `preprocess` wrote.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="Checkpoint folder.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with [preprocess], [split], [train].")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+]
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option("--preprocessing", help="Which preprocessing, if the store holds several."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Decode processes. [default: one per core]")
+]
+
+
+@app.command()
+def preprocess(
+    source: Source,
+    store: Annotated[Path, typer.Option("--store", help="Folder to write to.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="CSV: path,label[,group,identity,source,pair,generator]."),
+    ] = None,
+    workers: WorkersOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Cut face crop sequences out of every video of a folder.
+
+    Without --labels, folders named real, fake or deepfake give the labels. Running it again does
+    only what is missing.
+
+    Example: `reelcheck preprocess videos/ --store store/ --labels labels.csv`
+    """
+    from flows.preprocess import preprocess as run_flow
+
+    counts = run_flow(
+        source,
+        store,
+        labels=labels,
+        settings=_preprocess_settings(config, overrides),
+        run=RunSettings(num_workers=workers),
+    )
+    _print_counts("Files", counts)
+    _console.print(f"store: {store}", highlight=False)
+
+
+@app.command()
+def split(
+    store: StoreArgument,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Divide labelled videos into train, val and test; connected videos stay together.
+
+    Example: `reelcheck split store/ --set test_fraction=0.2`
+    """
+    from flows.train import split as run_flow
+
+    settings = load_settings(
+        SplitSettings, section="split", config_path=config, overrides=overrides or ()
+    )
+    counts = run_flow(store, settings=settings, preprocessing=preprocessing)
+    table = Table("part", "real", "fake", title="Videos per part")
+    for part, labels in counts.items():
+        table.add_row(part, str(labels["real"]), str(labels["fake"]))
+    _console.print(table)
+
+
+@app.command()
+def train(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
+    *,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Start from timm's ImageNet weights (needs the hub)."),
+    ] = False,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", help="Start from a local weights file.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Train EfficientNet-B3 + Transformer on a store (or what --set detector.backbone says).
+
+    Example: `reelcheck train store/ --out model/ --init-from efficientnet_b3.safetensors`
+    """
+    from flows.train import train as run_flow
+
+    starts = {"pretrained": pretrained or None, "init_from": init_from}
+    chosen = [f"{key}={value}" for key, value in starts.items() if value is not None]
+    settings = load_settings(
+        TrainSettings, section="train", config_path=config, overrides=[*chosen, *(overrides or ())]
+    )
+    if not (settings.pretrained or settings.init_from):
+        _console.print("[yellow]starting from random weights[/]: give --pretrained or --init-from")
+    card = run_flow(store, out, settings=settings, preprocessing=preprocessing)
+    _print_metrics(f"Model {card.model_id}, validation", card.validation)
+    _console.print(f"model: {out}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    store: StoreArgument,
+    model: ModelOption,
+    part: Annotated[
+        Literal["train", "val", "test"], typer.Option("--part", help="Which part of the split.")
+    ] = "test",
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Measure a model on labelled videos that it has not learned from.
+
+    Example: `reelcheck evaluate store/ --model model/`
+    """
+    from flows.evaluate import evaluate as run_flow
+
+    _print_metrics(
+        "Held-out metrics", run_flow(store, model, part=part, preprocessing=preprocessing)
+    )
+
+
+@app.command()
+def score(
+    source: Source,
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for scores.parquet and scores.csv.")],
+    workers: WorkersOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Score every file of a folder: one row per file, a score only where a face was judged.
+
+    Preprocessing comes from the model; settings that differ from it are refused (exit code 3).
+
+    Example: `reelcheck score videos/ --model model/ --out scores/`
+    """
+    from flows.score import score as run_flow
+    from storage.checkpoints import read_card
+    from storage.layout import ModelLayout, ScoreLayout
+
+    card = read_card(ModelLayout(model))
+    settings = _preprocess_settings(config, overrides, base=card.preprocessing)
+    for note in card.notes:
+        _console.print(f"[yellow]{note}[/]")
+    rows = run_flow(source, model, out, settings=settings, run=RunSettings(num_workers=workers))
+    _print_scores(rows)
+    _console.print(f"result table: {ScoreLayout(out).csv_path}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("demo"),
+    identities: Annotated[
+        int, typer.Option("--identities", min=12, help="Rendered people (even).")
+    ] = 40,
+) -> None:
+    """Run the whole pipeline on rendered faces, with no data of your own.
+
+    Example: `reelcheck demo`
+    """
+    from flows.demo import SYNTHETIC_NOTE, run_demo
+
+    _console.rule("[bold yellow]SYNTHETIC DEMO[/]")
+    _console.print(f"[yellow]{SYNTHETIC_NOTE}[/]")
+    result = run_demo(out, num_identities=identities)
+    _print_scores(result.scores)
+    _print_metrics("Held-out metrics on SYNTHETIC videos", result.metrics)
+    _console.print(f"[yellow]{SYNTHETIC_NOTE}[/]")
+    _console.print(f"model: {result.model}", highlight=False)
+    _console.print(f"result table: {result.table}", highlight=False)
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line on stderr and their exit code."""
+    _quiet_prefect()
+    try:
+        app()
+    except ReelcheckError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("REELCHECK_DEBUG"):
+            raise
+        message = f"unexpected {type(error).__name__}: {error} (REELCHECK_DEBUG=1 shows where)"
+        Console(stderr=True).print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _quiet_prefect() -> None:
+    """The operator sees our progress and errors, not Prefect's; and nothing is reported home."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+def _preprocess_settings(
+    config: Path | None, overrides: list[str] | None, *, base: PreprocessSettings | None = None
+) -> PreprocessSettings:
+    from tasks.faces.weights import configured_face_model_sha256
+
+    start = (base or PreprocessSettings()).model_copy(
+        update={"face_model_sha256": configured_face_model_sha256()}
+    )
+    return load_settings(
+        PreprocessSettings,
+        section="preprocess",
+        config_path=config,
+        overrides=overrides or (),
+        base=start,
+    )
+
+
+def _print_counts(title: str, counts: dict[str, int]) -> None:
+    table = Table("status", "files", title=title)
+    for status, count in counts.items():
+        table.add_row(status, str(count))
+    table.add_row("[bold]all[/]", str(sum(counts.values())))
+    _console.print(table)
+
+
+def _print_metrics(title: str, metrics: dict[str, Any]) -> None:
+    table = Table("metric", "value", title=title)
+    for name, value in metrics.items():
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        table.add_row(name, "-" if value is None else text)
+    _console.print(table)
+
+
+def _print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
+    table = Table("status", "score", "verdict", "faces", "reason", title="Scores")
+    table.columns.insert(0, Column("file", overflow="fold"))
+    colours = {"fake": "red", "real": "green", "inconclusive": "yellow"}
+    for row in rows[:max_rows]:
+        verdict = row.get("verdict") or ""
+        score_text = "" if row.get("score") is None else f"{row['score']:.3f}"
+        table.add_row(
+            row["path"],
+            row["status"],
+            score_text,
+            f"[{colours[verdict]}]{verdict}[/]" if verdict else "",
+            str(row["num_faces"] if row["num_faces"] is not None else ""),
+            row["reason"] or "",
+        )
+    _console.print(table)
+    if len(rows) > max_rows:
+        _console.print(f"… and {len(rows) - max_rows} more rows in the table")

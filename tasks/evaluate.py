@@ -1,0 +1,105 @@
+"""A checkpoint on labelled videos that it has never seen -> metrics."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from models.aggregation import video_logits
+from models.calibration import calibrated_score
+from models.dataset import CropDataset
+from models.inference import score_sequences
+from models.metrics import Metrics, video_metrics
+from reelcheck.errors import MismatchError, StoreError
+from reelcheck.progress import progress_bar
+from reelcheck.status import Status
+from storage.atomic import write_text
+from storage.checkpoints import read_card
+from storage.layout import ModelLayout, StoreLayout
+from storage.schemas import MANIFEST, SPLIT, VIDEOS
+from storage.tables import Row, read_metadata, read_rows
+from tasks.score import load_detector, require_same_preprocessing
+from tasks.train import rows_by_split
+
+Evaluation = dict[str, Any]
+"""Metrics with the model, split and part that they belong to."""
+
+
+@task(name="evaluate")
+def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> Evaluation:
+    """Metrics of a model on one part of a store's split, also written beside the model.
+
+    Raises:
+        MismatchError: other preprocessing, or the model has learned from some of these videos.
+        StoreError: the part is empty.
+    """
+    card = read_card(model)
+    require_same_preprocessing(card, layout)
+    rows = rows_by_split(
+        read_rows(layout.manifest_path, MANIFEST), read_rows(layout.split_path, SPLIT)
+    )[part]
+    if not rows:
+        raise StoreError(f"the {part} part holds no videos; run: reelcheck split STORE")
+    require_unseen(rows, model)
+    key = {
+        "model_id": card.model_id,
+        "split_hash": read_metadata(layout.split_path)["split_hash"],
+        "part": part,
+    }
+    if (known := _read(model, key)) is not None:
+        return known
+    metrics: Evaluation = {**key, **_measure(rows, layout, model), **_coverage(layout)}
+    write_text(model.evaluation_path, json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def require_unseen(rows: Sequence[Row], model: ModelLayout) -> None:
+    """Refuse videos that the model was trained or calibrated on, or that are tied to such.
+
+    Raises:
+        MismatchError: there are such videos.
+    """
+    learned = [row for row in read_rows(model.split_path, SPLIT) if row["split"] != "test"]
+    seen = {row["video_id"] for row in learned} & {row["video_id"] for row in rows}
+    if seen:
+        raise MismatchError(
+            f"the model has learned from {len(seen)} of these videos, for example "
+            f"{min(seen)[:12]}…; an evaluation on them would prove nothing. Evaluate on the split "
+            "it was trained with, or train a new model"
+        )
+
+
+def _measure(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> Metrics:
+    card = read_card(model)
+    detector = load_detector(model.path, card.model_id)
+    with progress_bar(total=len(rows), description="evaluate", unit="sequences") as bar:
+        scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
+    label_of = {row["video_id"]: row["label"] for row in rows}
+    logits = video_logits(scored)
+    labels = np.array([label_of[video_id] for video_id in logits])
+    scores = np.array([calibrated_score(logit, card.calibration) for logit in logits.values()])
+    metrics = video_metrics(scores, labels, card.calibration)
+    generators = {row["video_id"]: row["generator"] for row in rows}
+    for generator in sorted({name for name in generators.values() if name}):
+        is_of = np.array([generators[video_id] == generator for video_id in logits])
+        chosen = is_of | (labels == 0)
+        figures = video_metrics(scores[chosen], labels[chosen], card.calibration)
+        metrics[f"auc_{generator}"] = figures["auc"]
+    return metrics
+
+
+def _coverage(layout: StoreLayout) -> Metrics:
+    """Labelled videos of the whole store that gave crops: what the metrics do not speak of."""
+    labelled = [row for row in read_rows(layout.videos_path, VIDEOS) if row["label"] is not None]
+    statuses = Counter(row["status"] for row in labelled)
+    return {"store_labelled": len(labelled), "store_scorable": statuses[Status.OK]}
+
+
+def _read(model: ModelLayout, key: dict[str, str]) -> Evaluation | None:
+    if not model.evaluation_path.exists():
+        return None
+    metrics: Evaluation = json.loads(model.evaluation_path.read_text(encoding="utf-8"))
+    return metrics if {name: metrics.get(name) for name in key} == key else None
