@@ -31,7 +31,6 @@ DEMO_TRAINING = TrainSettings(
         num_heads=4,
         dropout=0.1,
         pooling="mean",
-        freeze_batch_norm=False,
     ),
     max_epochs=24,
     learning_rate=2e-3,

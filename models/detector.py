@@ -34,16 +34,24 @@ class Detector(nn.Module):
     Args:
         settings: the architecture.
         pretrained: load timm's ImageNet weights into the backbone.
+        freeze_batch_norm: keep the backbone's running statistics in training. Right for weights
+            that were trained elsewhere; a batch of few videos has too few independent samples.
 
     Raises:
         SettingsError: unknown backbone.
         WeightsError: pretrained weights cannot be fetched.
     """
 
-    def __init__(self, settings: DetectorSettings, *, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        settings: DetectorSettings,
+        *,
+        pretrained: bool = False,
+        freeze_batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         dim = settings.feature_dim
-        self.freeze_batch_norm = settings.freeze_batch_norm
+        self.freeze_batch_norm = freeze_batch_norm
         self.backbone = create_backbone(settings.backbone, pretrained=pretrained)
         backbone_dim = feature_dim(self.backbone)
         self.project = nn.Sequential(nn.LayerNorm(backbone_dim), nn.Linear(backbone_dim, dim))

@@ -60,11 +60,11 @@ def fit(
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Lightning recommends many loader processes; how many is a setting of ours.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         best = ModelCheckpoint(folder, monitor="val_f1", mode="max", save_weights_only=True)
         trainer = L.Trainer(
             max_epochs=settings.max_epochs,
-            max_steps=settings.max_steps or -1,
+            limit_train_batches=settings.max_steps_per_epoch,
             precision=best_precision(),
             gradient_clip_val=settings.clip_norm,
             callbacks=[

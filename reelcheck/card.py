@@ -5,7 +5,7 @@ Scoring takes preprocessing, calibration and aggregation from here, never from d
 
 from typing import Literal
 
-from reelcheck.config import DetectorSettings, PreprocessSettings, Settings, TrainSettings
+from reelcheck.config import PreprocessSettings, Settings, TrainSettings
 
 
 class Calibration(Settings):
@@ -27,7 +27,6 @@ class ModelCard(Settings):
     card_version: Literal[1] = 1
     model_id: str
     """First twelve digits of the SHA-256 of the weights file."""
-    detector: DetectorSettings
     training: TrainSettings
     preprocessing: PreprocessSettings
     preprocessing_hash: str

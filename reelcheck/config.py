@@ -91,8 +91,6 @@ class DetectorSettings(Settings):
     num_heads: Annotated[int, Field(ge=1)] = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     pooling: Literal["attention", "mean"] = "attention"
-    freeze_batch_norm: bool = True
-    """Keep the backbone's running statistics: right for pretrained weights and small batches."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "DetectorSettings":
@@ -111,8 +109,8 @@ class TrainSettings(Settings):
     """Start from a local file of weights (.safetensors, or .pth read with weights_only)."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     max_epochs: Annotated[int, Field(ge=1)] = 30
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many optimiser steps, whatever the epoch."""
+    max_steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Validate after this many optimiser steps instead of after the whole train part."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """None: 1e-6 from pretrained or local weights, 1e-3 from random ones."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
@@ -126,6 +124,8 @@ class TrainSettings(Settings):
     augment: bool = True
     max_decided_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Error among decided validation videos that the inconclusive band must reach."""
+    freeze_batch_norm: bool | None = None
+    """Keep the backbone's running statistics; None: exactly when it starts from given weights."""
     num_loader_workers: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -136,11 +136,23 @@ class TrainSettings(Settings):
         return self
 
     @property
+    def starts_from_weights(self) -> bool:
+        """Whether the backbone starts from pretrained or local weights."""
+        return self.pretrained or self.init_from is not None
+
+    @property
+    def effective_freeze_batch_norm(self) -> bool:
+        """Whether batch norms are frozen, after the default for the chosen start is filled in."""
+        if self.freeze_batch_norm is not None:
+            return self.freeze_batch_norm
+        return self.starts_from_weights
+
+    @property
     def effective_learning_rate(self) -> float:
         """The learning rate used, after the default for the chosen start is filled in."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return 1e-6 if self.pretrained or self.init_from else 1e-3
+        return 1e-6 if self.starts_from_weights else 1e-3
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

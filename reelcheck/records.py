@@ -158,8 +158,6 @@ class VideoResult:
     num_frames_with_face: int | None = None
     num_faces: int | None = None
     """Face tracks long enough to be judged."""
-    seconds: float | None = None
-    """Wall time of the whole work on this video."""
     sequences: tuple[CropSequence, ...] = ()
 
 
@@ -168,6 +166,8 @@ class Shard:
     """A group of videos that one Prefect task handles."""
 
     name: str
+    position: str
+    """Such as ``2/5``: for people, not for files."""
     video_ids: tuple[str, ...]
     paths: tuple[str, ...]
     """One readable file for each id."""

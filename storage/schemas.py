@@ -46,7 +46,6 @@ _RESULT_FIELDS = (
     _integer("num_frames_decoded"),
     _integer("num_frames_with_face"),
     _integer("num_faces"),
-    _real("seconds"),
 )
 _SEQUENCE_FIELDS = (
     _text("sequence_id", nullable=False),

@@ -63,11 +63,12 @@ def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
     Raises:
         SourceError: the source does not exist.
     """
-    source = source.absolute()
     if source.is_dir():
-        root, paths = source, _walk(source, exclude.absolute() if exclude else None)
+        root = source.resolve()
+        paths = _walk(root, exclude.resolve() if exclude else None)
     elif source.exists():
-        root, paths = source.parent, [source]
+        root = source.parent.resolve()
+        paths = [root / source.name]
     else:
         raise SourceError(f"{source} does not exist; give a folder of videos or one video")
     return [_describe(root, path) for path in sorted(paths)]
@@ -87,16 +88,16 @@ def plan_shards(
         if file.video_id is not None and file.status is None and file.video_id not in done:
             pending.setdefault(file.video_id, str(Path(file.root) / file.path))
     items = sorted(pending.items())
-    return tuple(
-        _shard(items[start : start + shard_size]) for start in range(0, len(items), shard_size)
-    )
+    parts = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
+    return tuple(_shard(part, f"{n}/{len(parts)}") for n, part in enumerate(parts, start=1))
 
 
-def _shard(items: Sequence[tuple[str, str]]) -> Shard:
+def _shard(items: Sequence[tuple[str, str]], position: str) -> Shard:
     # Named after its first and last content, so that no two different shards share a name.
     name = f"{items[0][0][:12]}-{items[-1][0][:12]}-{len(items)}"
     return Shard(
         name=name,
+        position=position,
         video_ids=tuple(video_id for video_id, _ in items),
         paths=tuple(path for _, path in items),
     )

@@ -67,7 +67,8 @@ def extract_videos(
             (video_id, _submit(pool, path, video_id, run))
             for video_id, path in zip(shard.video_ids, shard.paths, strict=True)
         ]
-        with progress_bar(total=len(futures), description="extract", unit="videos") as bar:
+        title = f"extract shard {shard.position}"
+        with progress_bar(total=len(futures), description=title, unit="videos") as bar:
             for video_id, future in futures:
                 yield _result(video_id, future, run)
                 bar.update(1)

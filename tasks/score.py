@@ -128,7 +128,7 @@ def load_detector(path: Path, model_id: str) -> Detector:
         MismatchError: the weights are not those that the card describes.
     """
     layout = ModelLayout(path)
-    detector = Detector(read_card(layout).detector)
+    detector = Detector(read_card(layout).training.detector)
     try:
         detector.load_state_dict(read_weights(layout.weights_path))
     except RuntimeError as error:

@@ -53,7 +53,11 @@ def train(
         return done
     parts = rows_by_split(read_rows(layout.manifest_path, MANIFEST), split_rows)
     lightning.seed_everything(settings.seed, verbose=False)
-    detector = Detector(settings.detector, pretrained=settings.pretrained)
+    detector = Detector(
+        settings.detector,
+        pretrained=settings.pretrained,
+        freeze_batch_norm=settings.effective_freeze_batch_norm,
+    )
     if settings.init_from is not None:
         load_initial_weights(detector, read_weights(settings.init_from), settings.init_from)
     result = _fit(layout, detector, parts, settings, partial(_write_log, model.log_path))
@@ -64,7 +68,6 @@ def train(
     preprocessing = PreprocessSettings.model_validate_json(layout.settings_path.read_bytes())
     card = ModelCard(
         model_id=sha256(weights).hexdigest()[:12],
-        detector=settings.detector,
         training=settings,
         preprocessing=preprocessing,
         preprocessing_hash=layout.preprocessing_hash,
