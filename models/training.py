@@ -56,6 +56,8 @@ def fit(
     epoch ``on_epoch`` is given the log so far, one row per epoch.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Lightning keeps the modes that it finds; this freezes the batch norms where asked for.
+    detector.train()
     module = _TrainingModule(detector, settings, pos_weight=_pos_weight(train_set.labels))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Lightning recommends many loader processes; how many is a setting of ours.

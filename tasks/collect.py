@@ -27,11 +27,13 @@ def collect_tables(files: Sequence[InputFile], layout: StoreLayout) -> dict[str,
     Returns:
         Number of this source's files per status.
     """
-    results = {
-        row["video_id"]: row
-        for shard in layout.done_shards()
-        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
-    }
+    results: dict[str, Row] = {}
+    for shard in layout.done_shards():
+        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS):
+            if row["status"] != Status.INTERNAL_ERROR:
+                results[row["video_id"]] = row
+            else:  # a later run may have got further with this video
+                results.setdefault(row["video_id"], row)
     new_rows = [_video_row(file, results) for file in files]
     rows = sorted(
         _other_rows(layout, new_rows) + new_rows, key=lambda row: (row["root"], row["path"])

@@ -77,11 +77,15 @@ def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
 def plan_shards(
     files: Iterable[InputFile], layout: StoreLayout, *, shard_size: int
 ) -> tuple[Shard, ...]:
-    """Shards of the contents that no finished shard holds yet; the same files, the same shards."""
+    """Shards of the contents that no finished shard holds yet; the same files, the same shards.
+
+    What a defect of ours kept from being processed counts as not done.
+    """
     done = {
         row["video_id"]
         for shard in layout.done_shards()
         for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
+        if row["status"] != Status.INTERNAL_ERROR
     }
     pending: dict[str, str] = {}
     for file in files:

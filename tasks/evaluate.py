@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from prefect import task
 
 from models.aggregation import video_logits
@@ -13,6 +14,7 @@ from models.calibration import calibrated_score
 from models.dataset import CropDataset
 from models.inference import score_sequences
 from models.metrics import Metrics, video_metrics
+from reelcheck.card import Calibration
 from reelcheck.errors import MismatchError, StoreError
 from reelcheck.progress import progress_bar
 from reelcheck.status import Status
@@ -77,18 +79,19 @@ def _measure(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> Me
     detector = load_detector(model.path, card.model_id)
     with progress_bar(total=len(rows), description="evaluate", unit="sequences") as bar:
         scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
-    label_of = {row["video_id"]: row["label"] for row in rows}
-    logits = video_logits(scored)
-    labels = np.array([label_of[video_id] for video_id in logits])
-    scores = np.array([calibrated_score(logit, card.calibration) for logit in logits.values()])
-    metrics = video_metrics(scores, labels, card.calibration)
-    generators = {row["video_id"]: row["generator"] for row in rows}
-    for generator in sorted({name for name in generators.values() if name}):
-        is_of = np.array([generators[video_id] == generator for video_id in logits])
-        chosen = is_of | (labels == 0)
-        figures = video_metrics(scores[chosen], labels[chosen], card.calibration)
-        metrics[f"auc_{generator}"] = figures["auc"]
+    known = pd.DataFrame(rows).groupby("video_id")[["label", "generator"]].first()
+    videos = known.join(pd.Series(video_logits(scored), name="logit"))
+    metrics = _metrics(videos, card.calibration)
+    for generator in sorted(videos["generator"].dropna().unique()):
+        # Each kind of fake against all reals.
+        chosen = videos[(videos["generator"] == generator) | (videos["label"] == 0)]
+        metrics[f"auc_{generator}"] = _metrics(chosen, card.calibration)["auc"]
     return metrics
+
+
+def _metrics(videos: pd.DataFrame, calibration: Calibration) -> Metrics:
+    scores = np.array([calibrated_score(logit, calibration) for logit in videos["logit"]])
+    return video_metrics(scores, videos["label"].to_numpy(dtype=np.int64), calibration)
 
 
 def _coverage(layout: StoreLayout) -> Metrics:

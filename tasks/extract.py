@@ -12,6 +12,7 @@ import pebble
 from prefect import task
 
 from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.errors import FaceModelError
 from reelcheck.progress import progress_bar
 from reelcheck.records import CropSequence, Shard, VideoResult
 from reelcheck.status import Status
@@ -95,6 +96,8 @@ def _result(video_id: str, future: "Future[VideoResult]", run: RunSettings) -> V
     except pebble.ProcessExpired as error:
         status = Status.DECODE_ERROR
         reason = f"the decode process died on this video (exit code {error.exitcode})"
+    except FaceModelError:
+        raise
     except MemoryError:
         status, reason = Status.OUT_OF_MEMORY, "needed more memory than a decode process may use"
     except Exception as error:  # noqa: BLE001 - a video must never end the batch

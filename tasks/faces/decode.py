@@ -1,17 +1,17 @@
 """Decode chosen frames of a video, upright and with square pixels.
 
-- decord is the project's decoder. It is used strictly forwards (``skip_frames`` and ``next``),
-  because its seeks return other frames than asked for on several kinds of stream.
+- decord is the project's decoder. It is used strictly forwards, because its seeks return other
+  frames than asked for on several kinds of stream.
 - Where even that is known to be wrong (MPEG-TS, edit lists, other containers than MP4 and Matroska)
   or decord cannot open the file, PyAV decodes instead, also strictly forwards.
 - Frames are streamed: one is alive at a time.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import cv2
@@ -22,6 +22,9 @@ from reelcheck.errors import VideoError
 from reelcheck.records import RGB, Frame, VideoProbe
 from reelcheck.status import Status
 from tasks.faces.probe import open_container, video_stream
+
+if TYPE_CHECKING:
+    import decord
 
 Decoder = Literal["decord", "pyav"]
 _DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
@@ -86,15 +89,34 @@ class FrameReader:
             reader = decord.VideoReader(str(self.path.absolute()), ctx=decord.cpu(0), num_threads=1)
             if len(reader) != self.probe.num_frames:
                 return
+            key_frames = reader.get_key_indices()
             position = 0
             for index in self.frame_indices:
-                if index > position:
-                    reader.skip_frames(index - position)
-                rgb = reader.next().asnumpy()
+                _advance(reader, position, index, key_frames)
+                yield _frame(self.probe, index, reader.next().asnumpy())
                 position = index + 1
-                yield _frame(self.probe, index, rgb)
         except (decord.DECORDError, StopIteration):
             return
+
+
+def _advance(
+    reader: "decord.VideoReader", position: int, index: int, key_frames: Sequence[int]
+) -> None:
+    """Move decord from one frame to a later one, decoding all between.
+
+    ``skip_frames`` seeks as soon as it would pass a key frame, and its seeks go wrong; so key
+    frames are passed with ``next``, which never seeks.
+    """
+    while position < index:
+        following = bisect_right(key_frames, position)
+        next_key = key_frames[following] if following < len(key_frames) else index + 1
+        if next_key > index:
+            reader.skip_frames(index - position)
+            return
+        if next_key - 1 > position:
+            reader.skip_frames(next_key - 1 - position)
+        reader.next()
+        position = next_key
 
 
 def _has_decord() -> bool:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from reelcheck.config import PreprocessSettings
+from reelcheck.errors import FaceModelError
 from reelcheck.records import VideoResult
 
 _PR_SET_PDEATHSIG = 1
@@ -28,14 +29,23 @@ def start_worker(
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3")
     # MediaPipe and FFmpeg write notes on stderr that nobody asked for, over the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
-
     _state["settings"] = settings
-    _state["detector"] = FaceDetector(model_path, min_confidence=settings.min_confidence)
+    try:
+        from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
+
+        _state["detector"] = FaceDetector(model_path, min_confidence=settings.min_confidence)
+    except Exception as error:  # noqa: BLE001 - told by extract_one; the pool would swallow it
+        _state["error"] = f"the face detector {model_path} cannot be started: {error}"
 
 
 def extract_one(path: Path, video_id: str) -> VideoResult:
-    """Process one video with this process's detector."""
+    """Process one video with this process's detector.
+
+    Raises:
+        FaceModelError: the process has no working detector; this is not the video's fault.
+    """
+    if "error" in _state:
+        raise FaceModelError(str(_state["error"]))
     from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
