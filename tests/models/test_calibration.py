@@ -1,0 +1,206 @@
+"""Temperature, threshold and band, against scikit-learn, scipy and brute force."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.metrics import f1_score, log_loss
+
+from models.calibration import (
+    best_f1_threshold,
+    calibrated_score,
+    fit_calibration,
+    fit_temperature,
+    verdict_of,
+)
+from reelcheck.card import Calibration
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@st.composite
+def labelled(draw: st.DrawFn, values: st.SearchStrategy[float]) -> tuple[list[float], list[int]]:
+    pairs = draw(st.lists(st.tuples(values, st.integers(0, 1)), min_size=2, max_size=40))
+    assume(len({label for _, label in pairs}) == 2)
+    return [value for value, _ in pairs], [label for _, label in pairs]
+
+
+SCORES = labelled(st.integers(0, 40).map(lambda n: n / 40))
+LOGITS = labelled(st.integers(-96, 96).map(lambda n: n / 8))
+ERRORS = st.floats(0.01, 0.45)
+
+
+def synthetic(temperature: float, size: int) -> tuple[Floats, Integers]:
+    """Logits that are right when divided by ``temperature``."""
+    rng = np.random.default_rng(round(temperature * 100))
+    true_logits = rng.normal(0, 2, size)
+    labels = (rng.random(size) < expit(true_logits)).astype(np.int64)
+    return true_logits * temperature, labels
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 4.0, 12.0])
+def test_known_temperature_is_recovered(temperature: float) -> None:
+    logits, labels = synthetic(temperature, 20_000)
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.07)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 4.0, 12.0])
+def test_temperature_improves_the_log_loss_of_other_videos(temperature: float) -> None:
+    logits, labels = synthetic(temperature, 2_000)
+    fitted = fit_temperature(logits[:1000], labels[:1000])
+    rest, truth = logits[1000:], labels[1000:]
+    assert log_loss(truth, expit(rest / fitted)) < 0.98 * log_loss(truth, expit(rest))
+
+
+@given(data=LOGITS)
+def test_no_temperature_on_a_grid_is_better_against_platts_targets(
+    data: tuple[list[float], list[int]],
+) -> None:
+    logits, labels = np.array(data[0]), np.array(data[1])
+    num_fake = labels.sum()
+    num_real = len(labels) - num_fake
+    targets = np.where(labels == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
+
+    def loss(temperature: float) -> float:
+        scores = np.clip(expit(logits / temperature), 1e-300, 1 - 1e-16)
+        return float(-(targets * np.log(scores) + (1 - targets) * np.log(1 - scores)).mean())
+
+    grid = np.geomspace(0.06, 19, 60)
+    assert loss(fit_temperature(logits, labels)) <= min(map(loss, grid)) + 1e-4
+
+
+def test_few_separated_videos_claim_no_certainty() -> None:
+    logits, labels = np.array([-9.0, -8.0, 8.0, 9.0]), np.array([0, 0, 1, 1])
+    scores = expit(logits / fit_temperature(logits, labels))
+    assert 0.6 < scores.max() < 0.9
+    assert 0.1 < scores.min() < 0.4
+
+
+@given(data=SCORES)
+def test_threshold_has_the_best_f1_of_all_thresholds(data: tuple[list[float], list[int]]) -> None:
+    scores, labels = np.array(data[0]), np.array(data[1])
+    candidates = [*np.unique(scores), 2.0]
+    best = max(f1_score(labels, scores >= t, zero_division=0.0) for t in candidates)
+    threshold = best_f1_threshold(scores, labels)
+    assert f1_score(labels, scores >= threshold, zero_division=0.0) == pytest.approx(best)
+
+
+@given(data=SCORES)
+def test_threshold_lies_in_the_middle_of_a_gap(data: tuple[list[float], list[int]]) -> None:
+    scores, labels = np.array(data[0]), np.array(data[1])
+    threshold = best_f1_threshold(scores, labels)
+    below, above = scores[scores < threshold], scores[scores >= threshold]
+    assert len(above)
+    if len(below):
+        assert threshold == pytest.approx((below.max() + above.min()) / 2)
+
+
+BAND = Calibration(temperature=2.0, threshold=0.5, real_below=0.25, fake_from=0.75)
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [
+        (0.0, "real"),
+        (np.nextafter(0.25, 0), "real"),
+        (0.25, "inconclusive"),
+        (0.5, "inconclusive"),
+        (np.nextafter(0.75, 0), "inconclusive"),
+        (0.75, "fake"),
+        (1.0, "fake"),
+    ],
+)
+def test_verdict_changes_exactly_at_the_edges_of_the_band(score: float, verdict: str) -> None:
+    assert verdict_of(score, BAND) == verdict
+
+
+def test_verdict_changes_at_the_threshold_when_there_is_no_band() -> None:
+    closed = BAND.model_copy(update={"real_below": 0.5, "fake_from": 0.5})
+    assert [verdict_of(s, closed) for s in (np.nextafter(0.5, 0), 0.5)] == ["real", "fake"]
+
+
+@given(logit=st.floats(-1000, 1000), temperature=st.floats(0.05, 20))
+def test_score_is_the_probability_at_this_temperature(logit: float, temperature: float) -> None:
+    calibration = BAND.model_copy(update={"temperature": temperature})
+    odds = logit / temperature
+    expected = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
+    assert calibrated_score(logit, calibration) == pytest.approx(expected, abs=1e-12)
+
+
+def decided_error(
+    logits: Floats, labels: Integers, calibration: Calibration, *, slack: float = 0.0
+) -> float | None:
+    """Share of wrong verdicts among the decided; None where all are inconclusive."""
+    scores = np.array([calibrated_score(value, calibration) for value in logits])
+    is_fake = scores >= calibration.fake_from + slack
+    is_real = scores < calibration.real_below - slack
+    decided = is_fake | is_real
+    return float((is_fake != (labels == 1))[decided].mean()) if decided.any() else None
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="models/calibration.py fit_calibration: rounding in expit(logit()) undoes nextafter(): "
+    "the wrong video at the band's edge is still decided and the wanted error is missed",
+)
+@example(data=([0.0, -3.0, 6.0, -2.0], [0, 0, 1, 1]), wanted=0.19)
+@given(data=LOGITS, wanted=ERRORS)
+def test_band_leaves_the_wanted_error_or_abstains_on_everything(
+    data: tuple[list[float], list[int]], wanted: float
+) -> None:
+    logits, labels = np.array(data[0]), np.array(data[1])
+    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    error = decided_error(logits, labels, calibration)
+    assert error is None or error <= wanted
+
+
+@given(data=LOGITS, wanted=ERRORS)
+def test_band_leaves_the_wanted_error_but_for_videos_on_its_very_edge(
+    data: tuple[list[float], list[int]], wanted: float
+) -> None:
+    logits, labels = np.array(data[0]), np.array(data[1])
+    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    assert calibration.real_below <= calibration.threshold + 1e-12
+    assert calibration.threshold <= calibration.fake_from + 1e-12
+    # A closed band has nothing but edges; the next test is about that.
+    assume(calibration.fake_from - calibration.real_below > 1e-9)
+    error = decided_error(logits, labels, calibration, slack=1e-9)
+    assert error is None or error <= wanted
+
+
+@given(data=LOGITS, wanted=ERRORS)
+def test_band_is_closed_when_the_threshold_alone_is_good_enough(
+    data: tuple[list[float], list[int]], wanted: float
+) -> None:
+    logits, labels = np.array(data[0]), np.array(data[1])
+    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    scores = expit(logits / calibration.temperature)
+    wrong = ((scores >= calibration.threshold) != (labels == 1)).mean()
+    is_closed = calibration.fake_from - calibration.real_below < 1e-9
+    assert is_closed == bool(wrong <= wanted)
+
+
+HOPELESS = (np.array([1.0, -1.0, 800.0, 900.0]), np.array([1, 0, 0, 1]))
+
+
+def test_band_abstains_on_everything_when_no_width_is_good_enough() -> None:
+    logits, labels = np.array([3.0, 2.0, 1.0, 0.0]), np.array([0, 1, 0, 1])
+    calibration = fit_calibration(logits, labels, max_decided_error=0.01)
+    assert (calibration.real_below, calibration.fake_from) == (0.0, 1.0)
+    assert decided_error(logits, labels, calibration) is None
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="models/calibration.py: an infinite band ends at fake_from = 1.0, which a saturated "
+    "score reaches, so verdict_of calls it fake instead of inconclusive",
+)
+def test_band_abstains_on_everything_when_scores_are_saturated() -> None:
+    calibration = fit_calibration(*HOPELESS, max_decided_error=0.01)
+    assert (calibration.real_below, calibration.fake_from) == (0.0, 1.0)
+    assert decided_error(*HOPELESS, calibration) is None

@@ -1,0 +1,66 @@
+"""Scoring: one logit per row, in order, whatever the batch size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.batching import collate
+from models.dataset import CropDataset
+from models.detector import Detector
+from models.inference import score_sequences
+from storage.layout import StoreLayout
+from storage.schemas import MANIFEST, SEQUENCES
+from storage.tables import read_rows
+from tests.models.tiny_store import DETECTOR, Clip, write_store
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> StoreLayout:
+    videos = [
+        Clip(path=f"{i}.mp4", label=i % 2, num_frames=3 + i, num_tracks=1 + i % 2) for i in range(5)
+    ]
+    return write_store(tmp_path_factory.mktemp("inference"), videos)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    torch.manual_seed(0)
+    return Detector(DETECTOR.model_copy(update={"dropout": 0.9})).train()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_logits_are_those_of_each_row_alone(
+    layout: StoreLayout, detector: Detector, batch_size: int
+) -> None:
+    dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
+    done: list[int] = []
+    scored = score_sequences(detector.train(), dataset, batch_size=batch_size, on_batch=done.append)
+    assert sum(done) == len(scored) == len(dataset) == 7
+    detector.eval()
+    for index, (row, sequence) in enumerate(zip(dataset.rows, scored, strict=True)):
+        for name in ("sequence_id", "video_id", "track_id", "num_frames"):
+            assert getattr(sequence, name) == row[name]
+        with torch.no_grad():
+            alone = detector(collate([dataset[index]])).logits_B.item()
+        assert sequence.logit == pytest.approx(alone, abs=1e-5)
+    assert len({round(sequence.logit, 4) for sequence in scored}) == 7
+
+
+def test_scoring_needs_no_label_and_changes_no_weight(
+    layout: StoreLayout, detector: Detector
+) -> None:
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    labelled = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
+    [first, *_] = layout.done_shards()
+    rows = read_rows(layout.shard_sequences_path(first), SEQUENCES)
+    assert "label" not in rows[0]
+    logits = {s.sequence_id: s.logit for s in score_sequences(detector, labelled)}
+    for sequence in score_sequences(detector, CropDataset(layout, rows)):
+        assert sequence.logit == pytest.approx(logits[sequence.sequence_id], abs=1e-5)
+    after = detector.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_nothing_to_score_gives_nothing(tmp_path: Path, detector: Detector) -> None:
+    assert score_sequences(detector, CropDataset(StoreLayout(tmp_path), [])) == []

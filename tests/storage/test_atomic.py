@@ -1,0 +1,68 @@
+"""Files appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.atomic import atomic_path, write_text
+
+
+def test_atomic_path_exception_leaves_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "table"
+    target.write_bytes(b"old")
+
+    def fail_half_way() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_target_unchanged_until_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "table"
+    target.write_bytes(b"old")
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+        assert temporary.parent == tmp_path  # a rename across file systems would not be atomic
+        assert temporary.name.startswith(".")
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_missing_folders_are_made(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a" / "b" / "c") as temporary:
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "a" / "b" / "c").read_bytes() == b"x"
+
+
+def test_atomic_path_two_writers_do_not_mix(tmp_path: Path) -> None:
+    target = tmp_path / "table"
+    with atomic_path(target) as first, atomic_path(target) as second:
+        assert first != second
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert target.read_bytes() == b"first"  # the outer block ends last
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_nothing_written_is_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "table"
+    target.write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), atomic_path(target):
+        pass
+    assert target.read_bytes() == b"old"
+
+
+@settings(deadline=None, max_examples=25)
+@given(text=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r")))
+def test_write_text_is_utf8(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    target = tmp_path_factory.mktemp("text") / "file"
+    write_text(target, text)
+    assert target.read_bytes().decode("utf-8") == text

@@ -1,0 +1,147 @@
+"""Crop sequences to shard files and back, byte for byte."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelcheck.errors import StoreError
+from reelcheck.records import CropSequence
+from storage.crops import CropReader, write_crops
+
+SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 24)), min_size=1, max_size=6)
+
+
+def make_sequences(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[CropSequence]:
+    """Random pictures of (number of frames, side)."""
+    generator = np.random.default_rng(seed)
+    return [
+        CropSequence(
+            sequence_id=f"s{number}",
+            video_id="v",
+            track_id=0,
+            crops_THWC=generator.integers(0, 256, (frames, side, side, 3), np.uint8),
+            frame_indices=tuple(range(frames)),
+            pts_seconds=(0.0,) * frames,
+            boxes_xyxy=((0.0, 0.0, 1.0, 1.0),) * frames,
+            confidences=(1.0,) * frames,
+        )
+        for number, (frames, side) in enumerate(sizes)
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=SIZES, data=st.data())
+def test_crops_are_read_back_exactly_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[tuple[int, int]],
+    data: st.DataObject,
+) -> None:
+    sequences = make_sequences(sizes, seed=len(sizes))
+    path = tmp_path_factory.mktemp("crops") / "shard.arrow"
+    write_crops(path, sequences)
+    reader = CropReader(path)
+    assert len(reader) == len(sequences)
+    for row in data.draw(st.lists(st.sampled_from(range(len(sizes))), max_size=10)):
+        crops = reader.read(row)
+        assert crops.dtype == np.uint8
+        np.testing.assert_array_equal(crops, sequences[row].crops_THWC, strict=True)
+
+
+def test_crops_same_sequences_give_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_crops(tmp_path / name, make_sequences([(3, 8), (2, 5)]))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_crops_from_a_view_are_written_as_seen(tmp_path: Path) -> None:
+    (sequence,) = make_sequences([(4, 6)])
+    turned = CropSequence(
+        sequence_id="s",
+        video_id="v",
+        track_id=0,
+        crops_THWC=sequence.crops_THWC[::-1, :, ::-1],
+        frame_indices=sequence.frame_indices,
+        pts_seconds=sequence.pts_seconds,
+        boxes_xyxy=sequence.boxes_xyxy,
+        confidences=sequence.confidences,
+    )
+    write_crops(tmp_path / "c", [turned])
+    np.testing.assert_array_equal(CropReader(tmp_path / "c").read(0), turned.crops_THWC)
+
+
+def test_crops_none_at_all_is_a_file_of_length_zero(tmp_path: Path) -> None:
+    write_crops(tmp_path / "c", [])
+    assert len(CropReader(tmp_path / "c")) == 0
+
+
+COPIED = (
+    "storage/crops.py, read: as_buffer() of a scalar is a copy; use .buffers()[2] of the column"
+)
+
+
+@pytest.mark.xfail(strict=True, reason=COPIED)
+def test_crops_cannot_be_changed_by_the_reader(tmp_path: Path) -> None:
+    write_crops(tmp_path / "c", make_sequences([(1, 4)]))
+    crops = CropReader(tmp_path / "c").read(0)
+    with pytest.raises(ValueError, match="read-only"):
+        crops[0, 0, 0, 0] = 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.xfail(strict=True, reason=COPIED)
+def test_crops_are_not_copied_out_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mapped.arrow"
+    write_crops(path, make_sequences([(30, 112)]))
+    reader = CropReader(path)
+    crops = reader.read(0)
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    (mapped,) = (line.split()[0] for line in maps if line.endswith(str(path)))
+    start, end = (int(address, 16) for address in mapped.split("-"))
+    assert start <= crops.ctypes.data < end
+
+
+def test_crops_stay_valid_after_the_file_is_replaced(tmp_path: Path) -> None:
+    first, second = make_sequences([(2, 8)], seed=1), make_sequences([(2, 8)], seed=2)
+    write_crops(tmp_path / "c", first)
+    crops = CropReader(tmp_path / "c").read(0)
+    write_crops(tmp_path / "c", second)
+    np.testing.assert_array_equal(crops, first[0].crops_THWC)
+    np.testing.assert_array_equal(CropReader(tmp_path / "c").read(0), second[0].crops_THWC)
+
+
+@settings(deadline=None, max_examples=40)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_crops_file_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    path = tmp_path_factory.mktemp("crops") / "shard.arrow"
+    write_crops(path, make_sequences([(3, 8), (2, 5)]))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(StoreError, match=r"shard\.arrow cannot be read"):
+        CropReader(path)
+
+
+def test_crops_file_missing_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"none\.arrow cannot be read"):
+        CropReader(tmp_path / "none.arrow")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="storage/crops.py, read: damage found by read() gets out as pyarrow's error"
+)
+def test_crops_damaged_batch_is_a_store_error(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    write_crops(path, make_sequences([(3, 8)]))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\xff\xff\xff", content.index(b"\xff\xff\xff\xff") + 4)
+    content[start : start + 64] = bytes(64)
+    path.write_bytes(content)
+    reader = CropReader(path)
+    with pytest.raises(StoreError):
+        reader.read(0)

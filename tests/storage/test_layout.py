@@ -1,0 +1,77 @@
+"""Where things lie, and finding a finished preprocessing."""
+
+from pathlib import Path
+
+import pytest
+
+from reelcheck.errors import StoreError
+from storage.layout import ScoreLayout, find_preprocessed, preprocessed
+from storage.schemas import MANIFEST
+from storage.tables import write_table
+
+
+def finish(store: Path, name: str) -> None:
+    write_table(preprocessed(store, name).manifest_path, [], MANIFEST)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_find_preprocessed_empty_store_says_what_to_run(tmp_path: Path, exists: bool) -> None:
+    store = tmp_path / "store"
+    if exists:
+        store.mkdir()
+    with pytest.raises(StoreError, match="reelcheck preprocess SOURCE --store") as caught:
+        find_preprocessed(store)
+    assert str(store) in str(caught.value)
+
+
+def test_find_preprocessed_unfinished_does_not_count(tmp_path: Path) -> None:
+    preprocessed(tmp_path, "aaa").shards_dir.mkdir(parents=True)
+    with pytest.raises(StoreError, match="holds no manifest"):
+        find_preprocessed(tmp_path)
+
+
+def test_find_preprocessed_one_is_found_with_and_without_hash(tmp_path: Path) -> None:
+    finish(tmp_path, "aaa")
+    assert find_preprocessed(tmp_path) == preprocessed(tmp_path, "aaa")
+    assert find_preprocessed(tmp_path, "aaa").preprocessing_hash == "aaa"
+
+
+def test_find_preprocessed_several_need_a_hash(tmp_path: Path) -> None:
+    finish(tmp_path, "aaa")
+    finish(tmp_path, "bbb")
+    with pytest.raises(StoreError, match=r"2 preprocessings \(aaa, bbb\).*--preprocessing"):
+        find_preprocessed(tmp_path)
+    assert find_preprocessed(tmp_path, "bbb") == preprocessed(tmp_path, "bbb")
+
+
+@pytest.mark.parametrize(("names", "known"), [(["aaa"], "aaa"), ([], "none")])
+def test_find_preprocessed_unknown_hash_lists_the_known(
+    tmp_path: Path, names: list[str], known: str
+) -> None:
+    for name in names:
+        finish(tmp_path, name)
+    with pytest.raises(StoreError, match=f"no preprocessing ccc; it has {known}"):
+        find_preprocessed(tmp_path, "ccc")
+
+
+def test_done_shards_are_those_with_video_rows(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "aaa")
+    assert layout.done_shards() == []
+    layout.shards_dir.mkdir(parents=True)
+    for name in ("b", "a.1"):
+        layout.shard_videos_path(name).touch()
+    layout.crops_path("unfinished").touch()
+    layout.shard_sequences_path("unfinished").touch()
+    (layout.shards_dir / ".c.videos.parquet.1234.tmp").touch()
+    assert layout.done_shards() == ["a.1", "b"]
+
+
+def test_score_shards_of_other_model_or_preprocessing_have_other_names(tmp_path: Path) -> None:
+    layout = ScoreLayout(tmp_path)
+    paths = {
+        layout.shard_path(model_id=model, preprocessing_hash=preprocessing, shard=shard)
+        for model in ("m1", "m2")
+        for preprocessing in ("p1", "p2")
+        for shard in ("s1", "s2")
+    }
+    assert len(paths) == 8

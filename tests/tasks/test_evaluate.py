@@ -1,0 +1,188 @@
+"""Held-out metrics: against scikit-learn, and only on what the model has not seen."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from models.aggregation import AGGREGATION
+from models.batching import collate
+from models.dataset import CropDataset
+from models.detector import Detector
+from reelcheck.card import Calibration, ModelCard
+from reelcheck.config import PreprocessSettings, TrainSettings
+from reelcheck.errors import MismatchError, StoreError
+from storage.checkpoints import save_checkpoint, weights_to_bytes
+from storage.layout import ModelLayout, StoreLayout
+from storage.schemas import MANIFEST
+from storage.tables import read_metadata, read_rows
+from tasks.evaluate import evaluate
+from tests.models.tiny_store import (
+    DETECTOR,
+    PREPROCESSING,
+    Clip,
+    three_parts,
+    write_store,
+    write_tables,
+)
+
+CALIBRATION = Calibration(temperature=1.5, threshold=0.5, real_below=0.4, fake_from=0.6)
+
+
+def videos() -> list[Clip]:
+    """Fakes by two generators in the test part, and faces of which there are two."""
+    test = [
+        Clip(
+            path=f"test/{place}.mp4",
+            label=place % 2,
+            part="test",
+            num_tracks=1 + place % 3,
+            generator=("swap", "mouth")[place % 4 // 2] if place % 2 else None,
+        )
+        for place in range(10)
+    ]
+    return [*(clip for clip in three_parts() if clip.part != "test"), *test]
+
+
+def write_model(folder: Path, layout: StoreLayout, seed: int = 0) -> ModelLayout:
+    """Random weights with the store's split as the one that they were trained with."""
+    torch.manual_seed(seed)
+    weights = weights_to_bytes(Detector(DETECTOR).state_dict())
+    card = ModelCard(
+        model_id=sha256(weights).hexdigest()[:12],
+        training=TrainSettings(detector=DETECTOR),
+        preprocessing=PREPROCESSING,
+        preprocessing_hash=layout.preprocessing_hash,
+        split_hash=read_metadata(layout.split_path)["split_hash"],
+        calibration=CALIBRATION,
+        aggregation=AGGREGATION,
+        best_epoch=0,
+        num_videos={},
+        validation={},
+        versions={},
+    )
+    model = ModelLayout(folder)
+    save_checkpoint(model, weights, card)
+    shutil.copy(layout.split_path, model.split_path)
+    return model
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> StoreLayout:
+    return write_store(tmp_path / "store", videos())
+
+
+@pytest.fixture
+def model(tmp_path: Path, layout: StoreLayout) -> ModelLayout:
+    return write_model(tmp_path / "model", layout)
+
+
+def scores_one_by_one(layout: StoreLayout, tested: Sequence[Clip]) -> np.ndarray:
+    """Score of each video by the plain rule, without any of the code under test."""
+    torch.manual_seed(0)
+    detector = Detector(DETECTOR).eval()
+    dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
+    logits: dict[str, list[float]] = {}
+    for index, row in enumerate(dataset.rows):
+        with torch.no_grad():
+            logit = detector(collate([dataset[index]])).logits_B.item()
+        logits.setdefault(row["video_id"], []).append(logit)
+    return expit(np.array([max(logits[clip.video_id]) for clip in tested]) / 1.5)
+
+
+def test_metrics_equal_scikit_learn_on_the_test_part(
+    layout: StoreLayout, model: ModelLayout
+) -> None:
+    metrics = evaluate.fn(layout, model)
+    tested = [clip for clip in videos() if clip.part == "test"]
+    scores, labels = scores_one_by_one(layout, tested), np.array([clip.label for clip in tested])
+    assert (metrics["num_videos"], metrics["num_fake"]) == (10, 5)
+    expected = {
+        "auc": roc_auc_score(labels, scores),
+        "accuracy": accuracy_score(labels, scores >= 0.5),
+        "log_loss": log_loss(labels, scores),
+    }
+    for generator in ("swap", "mouth"):
+        chosen = np.array([clip.generator in (None, generator) for clip in tested])
+        expected[f"auc_{generator}"] = roc_auc_score(labels[chosen], scores[chosen])
+    found = {name: metrics[name] for name in expected}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert (metrics["store_labelled"], metrics["store_scorable"]) == (22, 22)
+
+
+def test_metrics_are_written_with_the_model_they_belong_to(
+    layout: StoreLayout, model: ModelLayout
+) -> None:
+    metrics = evaluate.fn(layout, model)
+    assert json.loads(model.evaluation_path.read_text(encoding="utf-8")) == metrics
+    assert metrics["part"] == "test"
+    assert metrics["model_id"] == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
+    assert metrics["split_hash"] == read_metadata(layout.split_path)["split_hash"]
+
+
+def test_second_call_does_no_work(layout: StoreLayout, model: ModelLayout) -> None:
+    metrics = evaluate.fn(layout, model)
+    before = model.evaluation_path.stat().st_mtime_ns
+    for shard in layout.done_shards():
+        layout.crops_path(shard).unlink()
+    assert evaluate.fn(layout, model) == metrics
+    assert model.evaluation_path.stat().st_mtime_ns == before
+
+
+def test_metrics_of_an_earlier_split_are_not_reused(
+    layout: StoreLayout, model: ModelLayout
+) -> None:
+    first = evaluate.fn(layout, model)
+    write_tables(layout, videos()[:-2])
+    second = evaluate.fn(layout, model)
+    assert (first["num_videos"], second["num_videos"]) == (10, 8)
+    assert first["split_hash"] != second["split_hash"]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_parts_that_the_model_learned_from_are_refused(
+    layout: StoreLayout, model: ModelLayout, part: str
+) -> None:
+    with pytest.raises(MismatchError, match="learned from"):
+        evaluate.fn(layout, model, part=part)
+    assert not model.evaluation_path.exists()
+
+
+@pytest.mark.parametrize("learned_in", ["train", "val"])
+def test_test_part_is_refused_when_one_of_its_videos_was_learned_from(
+    tmp_path: Path, layout: StoreLayout, learned_in: str
+) -> None:
+    moved = [
+        Clip(**{**vars(clip), "part": learned_in}) if clip.path == "test/3.mp4" else clip
+        for clip in videos()
+    ]
+    model = write_model(tmp_path / "model", write_store(tmp_path / "earlier", moved))
+    with pytest.raises(MismatchError, match="1 of these videos"):
+        evaluate.fn(layout, model)
+
+
+def test_other_preprocessing_is_refused(tmp_path: Path, model: ModelLayout) -> None:
+    other = PreprocessSettings.model_validate({**PREPROCESSING.model_dump(), "margin": 1.5})
+    layout = write_store(tmp_path / "other", videos(), settings=other)
+    with pytest.raises(MismatchError, match=layout.preprocessing_hash):
+        evaluate.fn(layout, model)
+
+
+def test_empty_part_is_refused(tmp_path: Path) -> None:
+    layout = write_store(tmp_path, [clip for clip in videos() if clip.part != "test"])
+    with pytest.raises(StoreError, match="test part"):
+        evaluate.fn(layout, write_model(tmp_path / "model", layout))
+
+
+def test_auc_is_none_when_the_part_has_one_label(tmp_path: Path) -> None:
+    only_real = [clip for clip in videos() if clip.part != "test" or not clip.label]
+    layout = write_store(tmp_path, only_real)
+    metrics = evaluate.fn(layout, write_model(tmp_path / "model", layout))
+    assert (metrics["num_videos"], metrics["auc"], metrics["f1"]) == (5, None, None)

@@ -1,0 +1,357 @@
+"""The split: nothing connected on two sides, whatever the links; and it stays as it was."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelcheck.config import SplitSettings
+from reelcheck.errors import StoreError
+from storage.layout import StoreLayout, preprocessed
+from storage.schemas import MANIFEST, SPLIT
+from storage.tables import read_metadata, read_rows, write_table
+from tasks.split import assign_splits, connect, count_splits, split, split_hash
+
+Video = dict[str, Any]
+FEW = st.integers(0, 9).map(str)
+LINKS = ("group", "identity", "pair")
+
+
+def video(name: str, label: int, **links: str | None) -> Video:
+    values: Video = dict.fromkeys((*LINKS, "source", "generator"))
+    return {"video_id": name, "path": f"videos/{name}.mp4", "label": label, **values, **links}
+
+
+def singles(prefix: str, number: int) -> list[Video]:
+    """Unconnected videos, every other one fake."""
+    return [video(f"{prefix}{place:03}", place % 2) for place in range(number)]
+
+
+@st.composite
+def linked_videos(draw: st.DrawFn, prefix: str = "l", max_size: int = 30) -> list[Video]:
+    """Videos with random links, among them to sources that are there and that are not."""
+    number = draw(st.integers(0, max_size))
+    names = [f"{prefix}{place:03}" for place in range(number)]
+    sources = st.sampled_from(["absent1.mp4", "absent2.mp4", *(f"videos/{n}.mp4" for n in names)])
+    rarely = st.integers(0, 3)
+    return [
+        video(
+            name,
+            draw(st.integers(0, 1)),
+            **{column: draw(FEW) if draw(rarely) == 0 else None for column in LINKS},
+            source=draw(sources) if draw(rarely) == 0 else None,
+        )
+        for name in names
+    ]
+
+
+def components_of(videos: Sequence[Video]) -> list[set[str]]:
+    """The truth, by networkx: videos are joined through nodes for what they share."""
+    graph = nx.Graph()
+    by_path = {item["path"]: item["video_id"] for item in videos}
+    for item in videos:
+        node = ("video", item["video_id"])
+        graph.add_node(node)
+        for column in LINKS:
+            if item[column] is not None:
+                graph.add_edge(node, (column, item[column]))
+        source = item["source"]
+        if source in by_path:
+            graph.add_edge(node, ("video", by_path[source]))
+        elif source is not None:
+            graph.add_edge(node, ("absent", source))
+    parts = nx.connected_components(graph)
+    return [{name for kind, name in part if kind == "video"} for part in parts]
+
+
+def parts_of(rows: Sequence[Video]) -> dict[str, str]:
+    return {row["video_id"]: row["split"] for row in rows}
+
+
+def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
+    """Two crop sequences for each video."""
+    rows = [
+        {
+            **item,
+            "sequence_id": f"{item['video_id']}-{track}",
+            "track_id": track,
+            "shard": "s",
+            "row": 0,
+            "num_frames": 0,
+            "frame_indices": [],
+            "pts_seconds": [],
+            "boxes_xyxy": [],
+            "confidences": [],
+            "face_pixels": 50.0,
+        }
+        for item in videos
+        for track in range(2)
+    ]
+    write_table(layout.manifest_path, rows, MANIFEST)
+
+
+@settings(deadline=None, max_examples=60)
+@given(linked=linked_videos(), seed=st.integers(0, 5))
+def test_assign_no_connected_videos_in_two_parts(linked: list[Video], seed: int) -> None:
+    videos = singles("s", 40) + linked
+    rows = assign_splits(videos, SplitSettings(seed=seed))
+    assert [row["video_id"] for row in rows] == sorted(item["video_id"] for item in videos)
+    parts = parts_of(rows)
+    for component in components_of(videos):
+        assert len({parts[name] for name in component}) == 1
+    labels = {item["video_id"]: item["label"] for item in videos}
+    assert all(row["label"] == labels[row["video_id"]] for row in rows)
+    both = {(part, label) for part in ("train", "val", "test") for label in (0, 1)}
+    assert {(row["split"], row["label"]) for row in rows} == both
+    assert assign_splits(videos, SplitSettings(seed=seed)) == rows
+
+
+@settings(deadline=None, max_examples=60)
+@given(linked=linked_videos(), shuffle=st.randoms(use_true_random=False))
+def test_connect_finds_the_components_of_networkx(
+    linked: list[Video], shuffle: random.Random
+) -> None:
+    named = dict(zip([item["video_id"] for item in linked], connect(linked), strict=True))
+    for component in components_of(linked):
+        assert {named[name] for name in component} == {min(component)}
+    shuffled = list(linked)
+    shuffle.shuffle(shuffled)
+    again = dict(zip([item["video_id"] for item in shuffled], connect(shuffled), strict=True))
+    assert again == named
+
+
+def test_connect_source_is_found_by_bare_file_name() -> None:
+    videos = [video("a", 0), video("b", 1, source="a.mp4"), video("c", 0)]
+    assert connect(videos) == ["a", "a", "c"]
+
+
+def test_connect_same_absent_source_joins_its_fakes() -> None:
+    videos = [video("a", 1, source="x.mp4"), video("b", 1, source="x.mp4"), video("c", 1)]
+    assert connect(videos) == ["a", "a", "c"]
+
+
+def test_connect_same_word_in_different_columns_joins_nothing() -> None:
+    videos = [video("a", 0, group="x"), video("b", 0, identity="x"), video("c", 1, pair="x")]
+    assert connect(videos) == ["a", "b", "c"]
+
+
+def test_connect_ambiguous_source_name_does_not_pick_one() -> None:
+    videos = [video("a", 0), video("b", 0), video("c", 1, source="v.mp4")]
+    videos[0]["path"], videos[1]["path"] = "one/v.mp4", "two/v.mp4"
+    assert connect(videos) == ["a", "b", "c"]
+    videos[2]["source"] = "two/v.mp4"
+    assert connect(videos) == ["a", "b", "b"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    val=st.sampled_from([0.1, 0.15, 0.2, 0.25]),
+    test=st.sampled_from([0.1, 0.15, 0.2, 0.25]),
+    seed=st.integers(0, 100),
+)
+def test_assign_sizes_are_near_the_fractions(val: float, test: float, seed: int) -> None:
+    chosen = SplitSettings(val_fraction=val, test_fraction=test, seed=seed)
+    counts = count_splits(assign_splits(singles("s", 200), chosen))
+    for part, fraction in (("val", val), ("test", test)):
+        for label in ("real", "fake"):
+            assert abs(counts[part][label] - 100 * fraction) <= 4
+
+
+def test_assign_another_seed_gives_another_split() -> None:
+    videos = singles("s", 60)
+    splits = {
+        tuple(parts_of(assign_splits(videos, SplitSettings(seed=seed))).items())
+        for seed in range(4)
+    }
+    assert len(splits) == 4
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="tasks/split.py, _take: round(1 / fraction) is 1 from 2/3 of the rest on, so settings "
+    "that are allowed always fail, and the message blames the data",
+)
+def test_assign_large_allowed_fractions_work() -> None:
+    assign_splits(singles("s", 200), SplitSettings(val_fraction=0.45, test_fraction=0.4))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    old=linked_videos(prefix="o", max_size=15),
+    new=linked_videos(prefix="n", max_size=15),
+    seed=st.integers(0, 5),
+)
+def test_assign_again_with_more_videos_keeps_what_was(
+    old: list[Video], new: list[Video], seed: int
+) -> None:
+    chosen = SplitSettings(seed=seed)
+    before = parts_of(assign_splits(singles("s", 60) + old, chosen))
+    videos = singles("s", 60) + old + new
+    after = parts_of(assign_splits(videos, chosen, previous=before))
+    for component in components_of(videos):
+        earlier = {before[name] for name in component if name in before}
+        now = {after[name] for name in component}
+        if len(earlier) == 1:
+            assert now == earlier
+        elif earlier:
+            assert now == {"train"}
+        else:
+            assert len(now) == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(new=linked_videos(prefix="n", max_size=12), cut=st.integers(0, 12))
+def test_assign_new_video_goes_where_it_would_go_alone(new: list[Video], cut: int) -> None:
+    # Not where it happens to go in the company of others: order of arrival must not matter.
+    before = parts_of(assign_splits(singles("s", 60), SplitSettings()))
+    unlinked = [{**item, **dict.fromkeys((*LINKS, "source"))} for item in new]
+    together = assign_splits(singles("s", 60) + unlinked, SplitSettings(), previous=before)
+    first = assign_splits(singles("s", 60) + unlinked[:cut], SplitSettings(), previous=before)
+    later = assign_splits(singles("s", 60) + unlinked, SplitSettings(), previous=parts_of(first))
+    assert later == together
+
+
+def test_assign_new_videos_are_dealt_by_the_fractions() -> None:
+    before = parts_of(assign_splits(singles("s", 60), SplitSettings()))
+    videos = singles("s", 60) + singles("n", 600)
+    after = assign_splits(videos, SplitSettings(), previous=before)
+    counts = Counter(row["split"] for row in after if row["video_id"].startswith("n"))
+    assert 50 <= counts["val"] <= 130
+    assert 50 <= counts["test"] <= 130
+
+
+def test_assign_link_across_parts_moves_both_to_train() -> None:
+    videos = singles("s", 60)
+    before = parts_of(assign_splits(videos, SplitSettings()))
+    one = next(name for name, part in before.items() if part == "val")
+    two = next(name for name, part in before.items() if part == "test")
+    linked = [{**item, "pair": "p"} if item["video_id"] in {one, two} else item for item in videos]
+    after = parts_of(assign_splits(linked, SplitSettings(), previous=before))
+    assert {name for name in before if before[name] != after[name]} == {one, two}
+    assert after[one] == after[two] == "train"
+
+
+@pytest.mark.parametrize(
+    ("videos", "words"),
+    [
+        ([video(f"{n}", 1) for n in range(20)], ("0 real", "20 fake", "both labels")),
+        ([video(f"{n}", n % 2, group="g") for n in range(20)], ("1 unconnected group", "group")),
+        ([video("a", 0), video("b", 1)], ("2 videos", "Add videos")),
+        (
+            [video("a", 0), *(video(f"{n}", 1) for n in range(20))],
+            ("1 real", "20 fake"),
+        ),
+    ],
+    ids=["one label", "one group", "two videos", "one real video"],
+)
+def test_assign_impossible_data_says_what_is_there_and_what_to_do(
+    videos: list[Video], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        assign_splits(videos, SplitSettings())
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_assign_part_that_would_lack_a_label_is_named() -> None:
+    # All real videos but one are one person's: no part but train can have a real one.
+    videos = [video(f"r{n}", 0, identity="x") for n in range(5)] + [video("q", 0)]
+    with pytest.raises(StoreError, match=r"the (val|test) part has no real video") as caught:
+        assign_splits(videos + [video(f"f{n}", 1) for n in range(20)], SplitSettings())
+    assert "fraction" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["empty", "unlabelled"])
+def test_split_without_labels_says_how_to_give_them(tmp_path: Path, content: str) -> None:
+    layout = preprocessed(tmp_path, "h")
+    unlabelled = [{**item, "label": None} for item in singles("s", 20)]
+    write_manifest(layout, unlabelled if content == "unlabelled" else [])
+    with pytest.raises(StoreError, match="--labels CSV"):
+        split.fn(layout, SplitSettings())
+    assert not layout.split_path.exists()
+
+
+def test_split_writes_each_labelled_video_once(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    videos = singles("s", 40)
+    write_manifest(layout, [*videos, {**video("u", 0), "label": None}])
+    counts = split.fn(layout, SplitSettings())
+    rows = read_rows(layout.split_path, SPLIT)
+    assert [row["video_id"] for row in rows] == [item["video_id"] for item in videos]
+    expected = Counter((row["split"], "fake" if row["label"] else "real") for row in rows)
+    assert {(part, label): n for part, by in counts.items() for label, n in by.items()} == expected
+    assert read_metadata(layout.split_path)["split_hash"] == split_hash(rows)
+
+
+@settings(deadline=None, max_examples=15)
+@given(linked=linked_videos(), shuffle=st.randoms(use_true_random=False))
+def test_split_does_not_depend_on_order_of_rows(
+    tmp_path_factory: pytest.TempPathFactory, linked: list[Video], shuffle: random.Random
+) -> None:
+    videos = singles("s", 40) + linked
+    folder = tmp_path_factory.mktemp("order")
+    contents = set()
+    for name in ("one", "two"):
+        layout = preprocessed(folder, name)
+        write_manifest(layout, videos)
+        split.fn(layout, SplitSettings())
+        contents.add(layout.split_path.read_bytes())
+        shuffle.shuffle(videos)
+    assert len(contents) == 1
+
+
+def test_split_again_is_the_same_file(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    write_manifest(layout, singles("s", 40))
+    split.fn(layout, SplitSettings())
+    before = layout.split_path.read_bytes()
+    split.fn(layout, SplitSettings())
+    assert layout.split_path.read_bytes() == before
+
+
+def test_split_same_settings_stick_and_other_settings_deal_anew(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    write_manifest(layout, singles("s", 40))
+    split.fn(layout, SplitSettings())
+    before = parts_of(read_rows(layout.split_path, SPLIT))
+    videos = singles("n", 40) + singles("s", 40)
+    write_manifest(layout, videos)
+    split.fn(layout, SplitSettings())
+    sticky = parts_of(read_rows(layout.split_path, SPLIT))
+    assert {name: sticky[name] for name in before} == before
+    anew = parts_of(
+        assign_splits(sorted(videos, key=lambda v: str(v["video_id"])), SplitSettings())
+    )
+    assert sticky != anew
+    other = SplitSettings(seed=1)
+    split.fn(layout, other)
+    dealt = assign_splits(sorted(videos, key=lambda v: str(v["video_id"])), other)
+    assert read_rows(layout.split_path, SPLIT) == dealt
+
+
+@given(parts=st.dictionaries(st.text("ab", min_size=1), st.sampled_from(["train", "val", "test"])))
+def test_split_hash_names_who_is_where(parts: dict[str, str]) -> None:
+    rows = [{"video_id": name, "split": part} for name, part in parts.items()]
+    assert split_hash(rows) == split_hash(reversed(rows))
+    moved = [{**row, "split": "val" if row["split"] == "train" else "train"} for row in rows]
+    if rows:
+        assert split_hash(moved[:1] + rows[1:]) != split_hash(rows)
+        assert split_hash(rows[1:]) != split_hash(rows)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="storage/tables.py, read_metadata by tasks/split.py: pyarrow's error gets out",
+)
+def test_split_damaged_earlier_split_is_a_store_error(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    write_manifest(layout, singles("s", 40))
+    layout.split_path.write_bytes(b"damaged")
+    with pytest.raises(StoreError):
+        split.fn(layout, SplitSettings())

@@ -1,0 +1,75 @@
+"""What is where, and what may be imported without what."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("[!.]*/__init__.py"))
+
+
+def modules_of(*packages: str) -> list[str]:
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    assert files
+    dotted = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(files)]
+    return [name.removesuffix(".__init__") for name in dotted]
+
+
+def run_python(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_wheel_ships_exactly_the_top_level_packages_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted(shipped) == PACKAGES
+
+
+def test_no_flow_is_named_like_a_top_level_folder() -> None:
+    # `import tasks` inside such a file's folder would mean two things.
+    flows = {file.stem for file in (ROOT / "flows").glob("*.py")} - {"__init__", "__main__"}
+    assert flows
+    assert flows.isdisjoint({*PACKAGES, "tests"})
+
+
+def test_no_module_is_a_drawer_for_anything() -> None:
+    names = {part for name in modules_of(*PACKAGES) for part in name.split(".")}
+    assert names.isdisjoint({"utils", "util", "helpers", "common", "base", "misc"})
+
+
+def test_folders_of_tests_are_no_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize(
+    ("packages", "blocked"),
+    [
+        (("models", "storage"), ("prefect", "mediapipe", "decord", "av")),
+        (("reelcheck",), ("torch", "prefect", "mediapipe", "decord", "av", "pyarrow", "cv2")),
+    ],
+)
+def test_packages_import_without_what_they_must_not_need(
+    packages: tuple[str, ...], blocked: tuple[str, ...]
+) -> None:
+    script = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({blocked}))
+for name in {modules_of(*packages)}:
+    importlib.import_module(name)
+"""
+    result = run_python(script)
+    assert result.returncode == 0, result.stderr
+
+
+def test_decode_process_imports_no_torch() -> None:
+    heavy = {"torch", "timm", "lightning", "prefect", "sklearn"}
+    result = run_python(
+        "import sys, tasks.faces.worker, tasks.faces.video, tasks.faces.decode\n"
+        f"print(*{heavy} & sys.modules.keys())"
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
