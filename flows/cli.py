@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from reelcheck.config import (
     PreprocessSettings,
@@ -83,7 +85,7 @@ def preprocess(
         run=RunSettings(num_workers=workers),
     )
     _print_counts("Files", counts)
-    _console.print(f"store: {store}", highlight=False)
+    _print_path("store", store)
 
 
 @app.command()
@@ -140,7 +142,7 @@ def train(
         _console.print("[yellow]starting from random weights[/]: give --pretrained or --init-from")
     card = run_flow(store, out, settings=settings, preprocessing=preprocessing)
     _print_metrics(f"Model {card.model_id}, validation", card.validation)
-    _console.print(f"model: {out}", highlight=False)
+    _print_path("model", out)
 
 
 @app.command()
@@ -185,10 +187,10 @@ def score(
     card = read_card(ModelLayout(model))
     settings = _preprocess_settings(config, overrides, base=card.preprocessing)
     for note in card.notes:
-        _console.print(f"[yellow]{note}[/]")
+        _console.print(note, style="yellow", markup=False)
     rows = run_flow(source, model, out, settings=settings, run=RunSettings(num_workers=workers))
     _print_scores(rows)
-    _console.print(f"result table: {ScoreLayout(out).csv_path}", highlight=False)
+    _print_path("result table", ScoreLayout(out).csv_path)
 
 
 @app.command()
@@ -205,13 +207,13 @@ def demo(
     from flows.demo import SYNTHETIC_NOTE, run_demo
 
     _console.rule("[bold yellow]SYNTHETIC DEMO[/]")
-    _console.print(f"[yellow]{SYNTHETIC_NOTE}[/]")
+    _console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
     result = run_demo(out, num_identities=identities)
     _print_scores(result.scores)
     _print_metrics("Held-out metrics on SYNTHETIC videos", result.metrics)
-    _console.print(f"[yellow]{SYNTHETIC_NOTE}[/]")
-    _console.print(f"model: {result.model}", highlight=False)
-    _console.print(f"result table: {result.table}", highlight=False)
+    _console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
+    _print_path("model", result.model)
+    _print_path("result table", result.table)
 
 
 def main() -> None:
@@ -220,16 +222,21 @@ def main() -> None:
     try:
         app()
     except ReelcheckError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        _print_error(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if os.environ.get("REELCHECK_DEBUG"):
             raise
-        message = f"unexpected {type(error).__name__}: {error} (REELCHECK_DEBUG=1 shows where)"
-        Console(stderr=True).print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
+        _print_error(f"unexpected {type(error).__name__}: {error} (REELCHECK_DEBUG=1 shows where)")
         sys.exit(1)
+
+
+def _print_error(message: str) -> None:
+    # Text, not markup: a message may quote brackets. One line, whatever the message holds.
+    line = Text.assemble(("error: ", "red"), " ".join(message.split()))
+    Console(stderr=True).print(line, soft_wrap=True)
 
 
 def _quiet_prefect() -> None:
@@ -258,6 +265,10 @@ def _preprocess_settings(
     )
 
 
+def _print_path(what: str, path: Path) -> None:
+    _console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_counts(title: str, counts: dict[str, int]) -> None:
     table = Table("status", "files", title=title)
     for status, count in counts.items():
@@ -282,12 +293,12 @@ def _print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
         verdict = row.get("verdict") or ""
         score_text = "" if row.get("score") is None else f"{row['score']:.3f}"
         table.add_row(
-            row["path"],
+            escape(row["path"]),
             row["status"],
             score_text,
             f"[{colours[verdict]}]{verdict}[/]" if verdict else "",
             str(row["num_faces"] if row["num_faces"] is not None else ""),
-            row["reason"] or "",
+            escape(row["reason"] or ""),
         )
     _console.print(table)
     if len(rows) > max_rows:

@@ -24,10 +24,11 @@ def create_backbone(name: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:
         if not pretrained:
             raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise WeightsError(
-            f"pretrained weights of {name} cannot be had ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}). Connect to the Hugging Face hub, or give a local file "
-            "with --init-from FILE, or train from random weights (leave --pretrained out)"
+            f"pretrained weights of {name} cannot be had ({reason}). Connect to the Hugging Face "
+            "hub, or give a local file with --init-from FILE, or train from random weights (leave "
+            "--pretrained out)"
         ) from error
     assert isinstance(backbone, nn.Module)
     return backbone.to(memory_format=torch.channels_last)

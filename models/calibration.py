@@ -30,13 +30,12 @@ def fit_calibration(
     temperature = fit_temperature(logits, labels)
     scores = expit(logits / temperature)
     threshold = best_f1_threshold(scores, labels)
-    half_width = _band_half_width(scores, labels, threshold, max_decided_error)
-    middle = float(logit(np.clip(threshold, _EDGE, 1 - _EDGE)))
+    real_below, fake_from = _band(scores, labels, threshold, max_decided_error)
     return Calibration(
         temperature=temperature,
         threshold=threshold,
-        real_below=float(expit(middle - half_width)),
-        fake_from=float(expit(middle + half_width)),
+        real_below=real_below,
+        fake_from=fake_from,
     )
 
 
@@ -78,18 +77,24 @@ def verdict_of(score: float, calibration: Calibration) -> Verdict:
     return "real" if score < calibration.real_below else "inconclusive"
 
 
-def _band_half_width(
+def _band(
     scores: NDArray[np.float64],
     labels: NDArray[np.int64],
     threshold: float,
     max_decided_error: float,
-) -> float:
-    """Smallest half width in logits that leaves at most this error; infinite if none does."""
+) -> tuple[float, float]:
+    """Narrowest band whose outside has at most this error; all of [0, 1] if there is none.
+
+    Its edges are scores that occurred, so that no rounding lets one of them slip out.
+    """
     middle = logit(np.clip(threshold, _EDGE, 1 - _EDGE))
     distances = np.abs(logit(np.clip(scores, _EDGE, 1 - _EDGE)) - middle)
     wrong = (scores >= threshold) != (labels == 1)
-    for half_width in np.unique(np.concatenate([[0.0], distances[wrong]])):
-        decided = distances > half_width if half_width else np.ones(len(scores), bool)
-        if decided.any() and wrong[decided].mean() <= max_decided_error:
-            return float(np.nextafter(half_width, np.inf)) if half_width else 0.0
-    return math.inf
+    if wrong.mean() <= max_decided_error:
+        return threshold, threshold
+    for half_width in np.unique(distances[wrong]):
+        undecided = distances <= half_width
+        if not undecided.all() and wrong[~undecided].mean() <= max_decided_error:
+            band = np.append(scores[undecided], threshold)
+            return float(band.min()), float(np.nextafter(band.max(), 2))
+    return 0.0, float(np.nextafter(1.0, 2))

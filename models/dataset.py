@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from models.batching import Item
 from models.transforms import augment, normalise
+from reelcheck.sources import source_resolver
 from storage.crops import CropReader
 from storage.layout import StoreLayout
 from storage.tables import Row
@@ -50,6 +51,7 @@ class CropDataset(Dataset[Item]):
     ) -> None:
         self._layout = layout
         self._rows = list(rows)
+        self._twins = twin_keys(rows)
         self._min_frames = min_frames
         self._use_augmentation = use_augmentation
         self._seed = seed
@@ -71,11 +73,11 @@ class CropDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         row = self._rows[index]
         crops_THWC = _reader(self._layout.crops_path(row["shard"])).read(row["row"])
-        crops_TCHW = torch.from_numpy(crops_THWC).permute(0, 3, 1, 2)
+        crops_TCHW = torch.from_numpy(crops_THWC.copy()).permute(0, 3, 1, 2)
         seconds_T = torch.tensor(row["pts_seconds"], dtype=torch.float64)
         if self._min_frames is not None:
             # Seeded by the twin, not by the item: twins get the same frames and the same changes.
-            generator = np.random.default_rng(_digest(self._seed, epoch, twin_key(row)))
+            generator = np.random.default_rng(_digest(self._seed, epoch, self._twins[index]))
             kept = _draw_frames(len(seconds_T), self._min_frames, generator)
             crops_TCHW, seconds_T = crops_TCHW[kept], seconds_T[kept]
             if self._use_augmentation:
@@ -98,8 +100,8 @@ class EpochSampler(Sampler[Draw]):
 
     def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
         by_twin: dict[str, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            by_twin[twin_key(row)].append(index)
+        for index, key in enumerate(twin_keys(rows)):
+            by_twin[key].append(index)
         self._groups = [by_twin[key] for key in sorted(by_twin)]
         self._num_items = len(rows)
         self._seed = seed
@@ -119,10 +121,14 @@ class EpochSampler(Sampler[Draw]):
                 yield self._epoch, index
 
 
-def twin_key(row: Row) -> str:
-    """The same for a real video's sequence and those of the fakes made from it."""
-    origin = PurePosixPath(row.get("source") or row["path"]).name
-    return f"{origin}#{row['track_id']}#{row['sequence_id'].rsplit('-', 1)[-1]}"
+def twin_keys(rows: Sequence[Row]) -> list[str]:
+    """For each row a key, the same for a real video's sequence and those of its fakes."""
+    resolve = source_resolver((row["path"], row["video_id"]) for row in rows if "path" in row)
+    origins = [resolve(row["source"]) if row.get("source") else row["video_id"] for row in rows]
+    return [
+        f"{origin}#{row['track_id']}#{row['sequence_id'].rsplit('-', 1)[-1]}"
+        for origin, row in zip(origins, rows, strict=True)
+    ]
 
 
 def _draw_frames(num_frames: int, min_frames: int, generator: np.random.Generator) -> list[int]:

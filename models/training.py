@@ -63,6 +63,8 @@ def fit(
         # Lightning recommends many loader processes; how many is a setting of ours.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        # Frozen batch norms are in eval mode on purpose.
+        warnings.filterwarnings("ignore", message=".*module.* in eval mode.*")
         best = ModelCheckpoint(folder, monitor="val_f1", mode="max", save_weights_only=True)
         trainer = L.Trainer(
             max_epochs=settings.max_epochs,

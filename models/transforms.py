@@ -1,7 +1,6 @@
 """uint8 crops -> normalised tensor, and the training augmentation.
 
-Geometry and colour are drawn once per sequence, so that all frames of a person change alike;
-noise is drawn per frame, as a sensor's is.
+Everything is drawn once per sequence, so that all frames of a person change alike.
 """
 
 import torch

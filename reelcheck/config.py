@@ -21,9 +21,9 @@ FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d4
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
+    """Base of all settings: frozen, finite, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessSettings(Settings):
@@ -78,6 +78,12 @@ class SplitSettings(Settings):
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _train_is_largest(self) -> "SplitSettings":
+        if self.val_fraction + self.test_fraction > 0.5:
+            raise ValueError("val_fraction + test_fraction must leave at least half for training")
+        return self
 
 
 class DetectorSettings(Settings):
@@ -155,6 +161,7 @@ class TrainSettings(Settings):
         return 1e-6 if self.starts_from_weights else 1e-3
 
 
+_SECTIONS = {"preprocess", "split", "train"}
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -222,6 +229,11 @@ def _read_section(config_path: Path, section: str) -> dict[str, Any]:
         document = tomllib.loads(config_path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"cannot read settings from {config_path}: {error}") from error
+    if unknown := set(document) - _SECTIONS:
+        raise SettingsError(
+            f"{config_path}: no such section: {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(_SECTIONS))}"
+        )
     values = document.get(section, {})
     if not isinstance(values, dict):
         raise SettingsError(f"{config_path}: [{section}] must be a table of settings")

@@ -12,6 +12,7 @@
     ├── MismatchError (3)       model and data were not made for each other
     ├── FaceModelError (4)      the face detector's weights cannot be had
     ├── WeightsError (4)        pretrained or local weights cannot be had
+    ├── WorkerError (4)         decode processes cannot start on this machine
     └── VideoError              one video's trouble; always becomes a row
 """
 
@@ -56,6 +57,12 @@ class FaceModelError(ReelcheckError):
 
 class WeightsError(ReelcheckError):
     """Pretrained or local network weights cannot be had or do not fit."""
+
+    exit_code = 4
+
+
+class WorkerError(ReelcheckError):
+    """Decode processes cannot start; no video's fault."""
 
     exit_code = 4
 

@@ -45,13 +45,15 @@ class VideoProbe:
     container: str
     codec: str
     width: int
-    """Pixels of the picture as shown: after rotation, with square pixels."""
+    """Pixels of the picture as stored: before rotation."""
     height: int
     pixel_aspect: float
     """Width over height of one stored pixel."""
     average_fps: float | None
     pts_seconds: tuple[float, ...]
-    """Presentation times of the frames that a player shows, ascending."""
+    """Times of the frames that a player shows, ascending."""
+    has_pts: bool
+    """The container tells them apart; if not, they are counted out at the average rate."""
     has_edit_list: bool
     """Some packets are decoded but not shown."""
 
@@ -146,6 +148,7 @@ class VideoResult:
     container: str | None = None
     codec: str | None = None
     width: int | None = None
+    """Pixels of the picture as shown, after rotation and with square pixels."""
     height: int | None = None
     average_fps: float | None = None
     duration_seconds: float | None = None

@@ -4,6 +4,7 @@ Weights are safetensors; a ``.pth`` of others is read with ``weights_only`` and 
 """
 
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -18,6 +19,16 @@ from storage.atomic import atomic_path, write_text
 from storage.layout import ModelLayout, RegistryLayout
 
 Weights = dict[str, Tensor]
+_UNREADABLE = (
+    SafetensorError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    struct.error,
+)
+"""What the readers raise on damaged files."""
 
 
 def weights_to_bytes(weights: Weights) -> bytes:
@@ -68,7 +79,10 @@ def read_weights(path: Path) -> Weights:
             loaded = loaded[key]
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a table of named tensors")
-    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    weights = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise WeightsError(f"{path} holds no tensors")
+    return weights
 
 
 def _load(path: Path) -> object:
@@ -80,7 +94,7 @@ def _load(path: Path) -> object:
         raise WeightsError(
             f"{path} holds more than plain tensors, which could run code; convert it to safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"cannot read weights from {path}: {reason}") from error
     return loaded

@@ -47,23 +47,35 @@ class CropReader:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         except (OSError, pa.ArrowInvalid) as error:
-            raise StoreError(
-                f"crops {path} cannot be read ({error}); delete the files of that shard "
-                "and run preprocess again"
-            ) from error
+            raise self._damaged(error) from error
 
     def __len__(self) -> int:
         return int(self._file.num_record_batches)
 
     def read(self, row: int) -> RGB:
-        """Crops of one sequence: (T, S, S, 3) uint8, read-only, not copied."""
-        batch = self._file.get_batch(row)
-        side = batch["side_pixels"][0].as_py()
-        buffer = batch["crops_THWC"][0].as_buffer()
-        return np.frombuffer(buffer, np.uint8).reshape(-1, side, side, 3)
+        """Crops of one sequence: (T, S, S, 3) uint8, read-only, not copied.
+
+        Raises:
+            StoreError: this sequence is damaged or not there.
+        """
+        try:
+            batch = self._file.get_batch(row)
+            side = batch["side_pixels"][0].as_py()
+            # The only value of its column; a scalar's as_buffer() would copy it.
+            data = batch["crops_THWC"].buffers()[2]
+            return np.frombuffer(data, np.uint8).reshape(-1, side, side, 3)
+        except (OSError, ValueError, IndexError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"crops {self._path} cannot be read ({error}); delete the files of that shard "
+            "and run preprocess again"
+        )
 
 
 def _to_batch(sequence: CropSequence) -> pa.RecordBatch:

@@ -29,7 +29,7 @@ def write_table(
     table = pa.Table.from_arrays(columns, schema=schema)
     table.validate(full=True)
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -47,14 +47,14 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         StoreError: the file is missing, damaged, or holds another table or version.
     """
     try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing; run the step that makes it again") from None
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"{path} cannot be read ({error}); delete it and run again") from error
-    if not table.schema.equals(schema, check_metadata=False):
+        raise _unreadable(path, error) from error
+    stored = table.schema.metadata or {}
+    same_kind = all(stored.get(key) == value for key, value in schema.metadata.items())
+    if not (same_kind and table.schema.equals(schema, check_metadata=False)):
         raise StoreError(
-            f"{path} has other columns than this version of reelcheck writes; "
+            f"{path} is not the kind of table that this version of reelcheck writes there; "
             "make it again into a new folder"
         )
     return table
@@ -67,6 +67,19 @@ def read_rows(path: Path, schema: pa.Schema) -> list[Row]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The text metadata stored with a table."""
-    metadata = pq.read_schema(path).metadata or {}
+    """The text metadata stored with a table.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
     return {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"{path} is missing; run the step that makes it again")
+    return StoreError(f"{path} cannot be read ({error}); delete it and run again")

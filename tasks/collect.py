@@ -1,7 +1,7 @@
 """Finished shards + what is known of the files -> the two tables that everybody reads."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,10 +62,11 @@ def _other_rows(layout: StoreLayout, new_rows: Sequence[Row]) -> list[Row]:
 
 
 def _manifest_rows(layout: StoreLayout, videos: Iterable[Row]) -> list[Row]:
-    known: dict[str, Row] = {}
+    copies: dict[str, list[Row]] = defaultdict(list)
     for video in videos:
         if video["status"] == Status.OK:
-            known[video["video_id"]] = _merged(known.get(video["video_id"]), video)
+            copies[video["video_id"]].append(video)
+    known = {video_id: _merged(rows) for video_id, rows in copies.items()}
     sequences = {
         row["sequence_id"]: row
         for shard in layout.done_shards()
@@ -75,20 +76,18 @@ def _manifest_rows(layout: StoreLayout, videos: Iterable[Row]) -> list[Row]:
     return [{**known[row["video_id"]], **row} for _, row in sorted(sequences.items())]
 
 
-def _merged(before: Row | None, video: Row) -> Row:
-    """What is known of one content from all its copies; copies that disagree leave no label."""
-    labels = {column: video[column] for column in LABEL_COLUMNS}
-    if before is None:
-        return {"path": video["path"], **labels}
-    merged = {"path": before["path"]}
+def _merged(copies: Sequence[Row]) -> Row:
+    """What is known of one content from all its copies; copies that disagree leave no label.
+
+    For training. What ties videos together is read from every copy (``tasks.split``).
+    """
+    merged: Row = {"path": copies[0]["path"]}
     for column in LABEL_COLUMNS:
-        merged[column] = before[column] if before[column] is not None else labels[column]
-    disagree = None not in (before["label"], labels["label"]) and before["label"] != labels["label"]
-    if disagree:
+        merged[column] = next((c[column] for c in copies if c[column] is not None), None)
+    if {copy["label"] for copy in copies} >= {0, 1}:
         _log.warning(
-            "%s and %s have the same content but different labels: used without a label",
-            before["path"],
-            video["path"],
+            "%s have the same content but different labels: used without a label",
+            " and ".join(copy["path"] for copy in copies),
         )
         merged["label"] = None
     return merged

@@ -39,9 +39,11 @@ def discover(
     Raises:
         SourceError: the source does not exist or holds no file; a labels table is unusable.
     """
-    files = find_files(source, exclude=exclude)
-    if not files:
+    found = find_files(source, exclude=exclude)
+    if not found:
         raise SourceError(f"{source} holds no files; give a folder of videos or one video")
+    # Labels first: a wrong table must not cost hours of hashing.
+    files = label_files(found, labels)
     known: dict[tuple[str, str, int | None, int | None], str] = {}
     if layout.videos_path.exists():
         for row in read_rows(layout.videos_path, VIDEOS):
@@ -52,7 +54,7 @@ def discover(
             video_id = known.get((file.root, file.path, file.size_bytes, file.mtime_ns))
             identified.append(replace(file, video_id=video_id) if video_id else _identified(file))
             bar.update(1)
-    return label_files(identified, labels)
+    return identified
 
 
 def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
@@ -109,23 +111,40 @@ def _shard(items: Sequence[tuple[str, str]], position: str) -> Shard:
 
 def _walk(folder: Path, exclude: Path | None) -> list[Path]:
     found = []
-    for parent, folders, names in os.walk(folder):
+    unopened: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unopened.append):
         if exclude is not None:
             folders[:] = [name for name in folders if Path(parent) / name != exclude]
         found += [Path(parent) / name for name in names]
-    return found
+    # A folder that cannot be opened becomes a row itself: what is in it is not known.
+    return found + [Path(error.filename) for error in unopened]
 
 
 def _describe(root: Path, path: Path) -> InputFile:
-    file = InputFile(root=str(root), path=path.relative_to(root).as_posix())
+    name = path.relative_to(root).as_posix()
+    if not _is_utf8(name):
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        reason = "the file name is not valid UTF-8; rename the file"
+        return InputFile(root=str(root), path=shown, status=Status.UNREADABLE, reason=reason)
+    file = InputFile(root=str(root), path=name)
     try:
         info = path.stat()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         return replace(file, status=Status.UNREADABLE, reason=reason)
+    if stat.S_ISDIR(info.st_mode):
+        return replace(file, status=Status.UNREADABLE, reason="the folder cannot be opened")
     if not stat.S_ISREG(info.st_mode):
         return replace(file, status=Status.UNREADABLE, reason="not a regular file")
     return replace(file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _identified(file: InputFile) -> InputFile:

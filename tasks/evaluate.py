@@ -51,15 +51,14 @@ def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> 
         "split_hash": read_metadata(layout.split_path)["split_hash"],
         "part": part,
     }
-    if (known := _read(model, key)) is not None:
-        return known
-    metrics: Evaluation = {**key, **_measure(rows, layout, model), **_coverage(layout)}
+    measured = _read(model, key) or {**key, **_measure(rows, layout, model)}
+    metrics: Evaluation = {**measured, **_coverage(layout)}
     write_text(model.evaluation_path, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
 def require_unseen(rows: Sequence[Row], model: ModelLayout) -> None:
-    """Refuse videos that the model was trained or calibrated on, or that are tied to such.
+    """Refuse videos that the model was trained or calibrated on.
 
     Raises:
         MismatchError: there are such videos.
@@ -81,7 +80,9 @@ def _measure(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> Me
         scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
     known = pd.DataFrame(rows).groupby("video_id")[["label", "generator"]].first()
     videos = known.join(pd.Series(video_logits(scored), name="logit"))
-    metrics = _metrics(videos, card.calibration)
+    failed = ~np.isfinite(videos["logit"])
+    videos = videos[~failed]
+    metrics = {**_metrics(videos, card.calibration), "num_model_error": int(failed.sum())}
     for generator in sorted(videos["generator"].dropna().unique()):
         # Each kind of fake against all reals.
         chosen = videos[(videos["generator"] == generator) | (videos["label"] == 0)]

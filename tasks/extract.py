@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pebble
 from prefect import task
 
 from reelcheck.config import PreprocessSettings, RunSettings
-from reelcheck.errors import FaceModelError
+from reelcheck.errors import FaceModelError, WorkerError
 from reelcheck.progress import progress_bar
 from reelcheck.records import CropSequence, Shard, VideoResult
 from reelcheck.status import Status
@@ -98,6 +99,11 @@ def _result(video_id: str, future: "Future[VideoResult]", run: RunSettings) -> V
         reason = f"the decode process died on this video (exit code {error.exitcode})"
     except FaceModelError:
         raise
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "decode processes die while they start; give them more memory "
+            f"(max_memory_bytes is {run.max_memory_bytes})"
+        ) from error
     except MemoryError:
         status, reason = Status.OUT_OF_MEMORY, "needed more memory than a decode process may use"
     except Exception as error:  # noqa: BLE001 - a video must never end the batch

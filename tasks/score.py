@@ -24,6 +24,7 @@ from storage.checkpoints import read_card, read_weights
 from storage.layout import ModelLayout, ScoreLayout, StoreLayout
 from storage.schemas import LOGITS, SCORES, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_csv, write_table
+from tasks.faces.weights import sha256_of
 
 
 @task(name="score shard", task_run_name="score {shard}")
@@ -129,10 +130,13 @@ def load_detector(path: Path, model_id: str) -> Detector:
     """
     layout = ModelLayout(path)
     detector = Detector(read_card(layout).training.detector)
-    try:
-        detector.load_state_dict(read_weights(layout.weights_path))
-    except RuntimeError as error:
-        raise MismatchError(f"{layout.weights_path} does not fit card {model_id}") from error
+    weights = read_weights(layout.weights_path)
+    if sha256_of(layout.weights_path)[:12] != model_id:
+        raise MismatchError(
+            f"{layout.weights_path} are not the weights that the card of model {model_id} "
+            "describes; copy the whole checkpoint folder again"
+        )
+    detector.load_state_dict(weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return detector.to(device).eval()
 

@@ -9,8 +9,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from reelcheck.config import SplitSettings, settings_hash
 from reelcheck.errors import StoreError
+from reelcheck.sources import source_resolver
 from storage.layout import StoreLayout
-from storage.schemas import MANIFEST, SPLIT
+from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows, write_table
 
 SPLITS = ("train", "val", "test")
@@ -40,7 +40,7 @@ def split(layout: StoreLayout, settings: SplitSettings) -> dict[str, dict[str, i
         StoreError: too few labelled groups to divide.
     """
     rows = assign_splits(
-        _videos(read_rows(layout.manifest_path, MANIFEST)),
+        _labelled_files(layout),
         settings,
         previous=_previous(layout, settings),
     )
@@ -50,19 +50,23 @@ def split(layout: StoreLayout, settings: SplitSettings) -> dict[str, dict[str, i
 
 
 def assign_splits(
-    videos: Sequence[Row], settings: SplitSettings, *, previous: Mapping[str, str] | None = None
+    files: Sequence[Row], settings: SplitSettings, *, previous: Mapping[str, str] | None = None
 ) -> list[Row]:
-    """Split rows (``storage.schemas.SPLIT``) for labelled videos, sorted by video id.
+    """Split rows (``storage.schemas.SPLIT``), one per video, sorted by video id.
 
     Args:
-        videos: one row per video with the manifest's label columns; all labelled.
+        files: rows with path, video id and the label columns; all labelled. Several files may hold
+            the same video; then each of them ties it to others.
         settings: fractions and seed.
         previous: earlier assignments by video id.
 
     Raises:
         StoreError: a part would lack one of the labels.
     """
-    components = connect(videos)
+    component_of = dict(zip((file["video_id"] for file in files), connect(files), strict=True))
+    videos = list({file["video_id"]: file for file in files}.values())
+    videos.sort(key=lambda video: str(video["video_id"]))
+    components = [component_of[video["video_id"]] for video in videos]
     assigned = _inherited(videos, components, previous or {})
     fresh = [i for i, component in enumerate(components) if component not in assigned]
     if not assigned:
@@ -79,12 +83,12 @@ def assign_splits(
         for video, component in zip(videos, components, strict=True)
     ]
     _require_both_labels(rows)
-    return sorted(rows, key=lambda row: str(row["video_id"]))
+    return rows
 
 
 def connect(videos: Sequence[Row]) -> list[str]:
-    """For each video the name of its connected component: its smallest video id."""
-    resolve = _source_resolver(videos)
+    """For each row the name of its connected component: the smallest video id in it."""
+    resolve = source_resolver((video["path"], video["video_id"]) for video in videos)
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, video in enumerate(videos):
         members["video", video["video_id"]].append(index)
@@ -127,29 +131,20 @@ def _previous(layout: StoreLayout, settings: SplitSettings) -> dict[str, str]:
     return {row["video_id"]: row["split"] for row in read_rows(layout.split_path, SPLIT)}
 
 
-def _videos(manifest: Iterable[Row]) -> list[Row]:
-    labelled = {row["video_id"]: row for row in manifest if row["label"] is not None}
-    if not labelled:
+def _labelled_files(layout: StoreLayout) -> list[Row]:
+    """Every file whose video has crops and an undisputed label, with that label."""
+    manifest = read_rows(layout.manifest_path, MANIFEST)
+    label_of = {row["video_id"]: row["label"] for row in manifest if row["label"] is not None}
+    if not label_of:
         raise StoreError(
             "no video with crops has a label; run preprocess with --labels CSV, or put the videos "
             "into folders named real and fake"
         )
-    return [labelled[video_id] for video_id in sorted(labelled)]
-
-
-def _source_resolver(videos: Sequence[Row]) -> Callable[[str], str]:
-    """Source name -> video id where the source is among the videos, else the name itself."""
-    by_path = {video["path"]: video["video_id"] for video in videos}
-    by_name: dict[str, set[str]] = defaultdict(set)
-    for video in videos:
-        by_name[PurePosixPath(video["path"]).name].add(video["video_id"])
-
-    def resolve(source: str) -> str:
-        same_name = by_name.get(PurePosixPath(source).name, set())
-        unambiguous = min(same_name) if len(same_name) == 1 else source
-        return str(by_path.get(source, unambiguous))
-
-    return resolve
+    return [
+        {**file, "label": label_of[file["video_id"]]}
+        for file in read_rows(layout.videos_path, VIDEOS)
+        if file["video_id"] in label_of
+    ]
 
 
 def _inherited(

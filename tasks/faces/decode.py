@@ -10,6 +10,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,9 +34,13 @@ _SAME_TIME_SECONDS = 1e-6
 
 def choose_decoder(probe: VideoProbe) -> Decoder:
     """Which decoder reads this stream exactly when read from the start."""
-    if probe.container in _DECORD_CONTAINERS and not probe.has_edit_list and _has_decord():
-        return "decord"
-    return "pyav"
+    exact = (
+        probe.container in _DECORD_CONTAINERS
+        and probe.has_pts
+        and not probe.has_edit_list
+        and not _is_anamorphic(probe)
+    )
+    return "decord" if exact and find_spec("decord") is not None else "pyav"
 
 
 @dataclass
@@ -95,7 +100,7 @@ class FrameReader:
                 _advance(reader, position, index, key_frames)
                 yield _frame(self.probe, index, reader.next().asnumpy())
                 position = index + 1
-        except (decord.DECORDError, StopIteration):
+        except (decord.DECORDError, RuntimeError, StopIteration):
             return
 
 
@@ -119,10 +124,8 @@ def _advance(
         position = next_key
 
 
-def _has_decord() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415 - beside its only use
-
-    return find_spec("decord") is not None
+def _is_anamorphic(probe: VideoProbe) -> bool:
+    return abs(probe.pixel_aspect - 1) > 0.02
 
 
 def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[Frame]:
@@ -135,14 +138,13 @@ def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[
         for position, frame in enumerate(_decoded(reader, container.demux(stream))):
             if not wanted:
                 return
-            # Raw streams have no time stamps; there, frames come at a steady rate.
-            timeless = frame.pts is None
-            time = times[min(position, len(times) - 1)] if timeless else frame.time
+            timed = reader.probe.has_pts and frame.pts is not None
+            time = frame.time if timed else times[min(position, len(times) - 1)]
             if frame.is_corrupt or time < times[wanted[0]] - _SAME_TIME_SECONDS:
                 continue
             index = bisect_left(times, time - _SAME_TIME_SECONDS)
             wanted = [later for later in wanted if later > index]
-            yield _frame(reader.probe, index, _upright(frame))
+            yield _frame(reader.probe, index, _upright(frame, reader.probe))
 
 
 def _decoded(
@@ -159,18 +161,17 @@ def _decoded(
         reader.problem = error.strerror
 
 
-def _upright(frame: av.VideoFrame) -> RGB:
-    """RGB picture turned as the display matrix says (counter-clockwise degrees)."""
+def _upright(frame: av.VideoFrame, probe: VideoProbe) -> RGB:
+    """RGB picture with square pixels, turned as the display matrix says (counter-clockwise)."""
     rgb = frame.to_ndarray(format="rgb24")
+    if _is_anamorphic(probe):
+        size = (round(frame.width * probe.pixel_aspect), frame.height)
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.rot90(rgb, k=round(frame.rotation / 90) % 4)
 
 
 def _frame(probe: VideoProbe, index: int, rgb: RGB) -> Frame:
     index = min(index, probe.num_frames - 1)
-    if abs(probe.pixel_aspect - 1) > 0.02:
-        height, width = rgb.shape[:2]
-        size = (round(width * probe.pixel_aspect), height)
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     return Frame(
         frame_index=index,
         pts_seconds=probe.pts_seconds[index],

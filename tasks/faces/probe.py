@@ -6,6 +6,7 @@
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -82,8 +83,10 @@ def probe_video(path: Path) -> VideoProbe:
     """
     with open_container(path) as container:
         stream = video_stream(container)
-        pts_seconds, has_edit_list = _packet_times(container, stream)
-        if not pts_seconds:
+        if getattr(stream, "codec_context", None) is None:
+            raise VideoError(Status.UNSUPPORTED, "the video stream's codec is unknown")
+        times = _packet_times(container, stream)
+        if not times.pts_seconds:
             raise VideoError(Status.DECODE_ERROR, "the video stream holds no frames")
         if stream.width == 0 or stream.height == 0:
             raise VideoError(Status.DECODE_ERROR, "the picture size is unknown: no key frame found")
@@ -91,17 +94,24 @@ def probe_video(path: Path) -> VideoProbe:
         return VideoProbe(
             container=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
-            width=round(stream.width * pixel_aspect),
+            width=stream.width,
             height=stream.height,
             pixel_aspect=pixel_aspect,
             average_fps=float(stream.average_rate) if stream.average_rate else None,
-            pts_seconds=pts_seconds,
-            has_edit_list=has_edit_list,
+            pts_seconds=times.pts_seconds,
+            has_pts=times.has_pts,
+            has_edit_list=times.has_edit_list,
         )
 
 
-def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[tuple[float, ...], bool]:
-    """Ascending times of the shown frames, and whether some packets are not shown."""
+class _Times(NamedTuple):
+    pts_seconds: tuple[float, ...]
+    has_pts: bool
+    has_edit_list: bool
+
+
+def _packet_times(container: InputContainer, stream: VideoStream) -> _Times:
+    """Ascending times of the shown frames."""
     times: list[float] = []
     num_packets = num_discarded = 0
     try:
@@ -115,10 +125,13 @@ def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[tuple
                 times.append(float(packet.pts * packet.time_base))
     except av.FFmpegError:
         pass  # a damaged end: what was read so far still counts
-    if not times and num_packets:
+    num_frames = num_packets - num_discarded
+    # Raw streams have no time stamps; where a stream was spliced they start anew.
+    has_pts = len(set(times)) == num_frames
+    if not has_pts:
         fps = float(stream.average_rate or _FALLBACK_FPS)
-        times = [index / fps for index in range(num_packets - num_discarded)]
-    return tuple(sorted(set(times))), num_discarded > 0
+        times = [index / fps for index in range(num_frames)]
+    return _Times(tuple(sorted(times)), has_pts, has_edit_list=num_discarded > 0)
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -28,6 +28,8 @@ class _Pass:
     num_frames_sampled: int
     decoder: str
     problem: str | None
+    size: tuple[int, int] | None
+    """Width and height of the first frame, as shown."""
     frames: tuple[tuple[int, float], ...]
     """frame_index and pts_seconds of each decoded sample."""
     tracks: tuple[Track, ...]
@@ -53,8 +55,6 @@ def extract_video(
             result,
             container=probe.container,
             codec=probe.codec,
-            width=probe.width,
-            height=probe.height,
             average_fps=probe.average_fps,
             duration_seconds=probe.duration_seconds,
             num_frames=probe.num_frames,
@@ -63,6 +63,8 @@ def extract_video(
         result = replace(
             result,
             reason=found.problem,
+            width=found.size[0] if found.size else None,
+            height=found.size[1] if found.size else None,
             decoder=found.decoder,
             num_frames_sampled=found.num_frames_sampled,
             num_frames_decoded=len(found.frames),
@@ -116,14 +118,17 @@ def _run(
 ) -> _Pass:
     reader = FrameReader(path, probe, plan)
     frames, sightings = [], []
+    size = None
     for sample, frame in enumerate(reader):
         boxes = detector.detect(frame, sample_index=sample)
+        size = size or (frame.rgb_HWC.shape[1], frame.rgb_HWC.shape[0])
         frames.append((frame.frame_index, frame.pts_seconds))
         sightings.append(tuple(Sighting(box, _cut(frame, box, settings)) for box in boxes))
     return _Pass(
         num_frames_sampled=len(plan),
         decoder=reader.decoder,
         problem=_remark(reader, num_sampled=len(plan), num_decoded=len(frames)),
+        size=size,
         frames=tuple(frames),
         tracks=tuple(
             track
