@@ -42,7 +42,7 @@ Source = Annotated[Path, typer.Argument(help="Folder of videos (searched through
 StoreArgument = Annotated[Path, typer.Argument(help="Folder that `preprocess` wrote.")]
 ModelOption = Annotated[Path, typer.Option("--model", help="Checkpoint folder.")]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with [preprocess], [split], [train].")
+    Path | None, typer.Option("--config", help="TOML file: [preprocess], [run], [split], [train].")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
@@ -82,7 +82,7 @@ def preprocess(
         store,
         labels=labels,
         settings=_preprocess_settings(config, overrides),
-        run=RunSettings(num_workers=workers),
+        run=_run_settings(config, workers),
     )
     _print_counts("Files", counts)
     _print_path("store", store)
@@ -188,7 +188,7 @@ def score(
     settings = _preprocess_settings(config, overrides, base=card.preprocessing)
     for note in card.notes:
         _console.print(note, style="yellow", markup=False)
-    rows = run_flow(source, model, out, settings=settings, run=RunSettings(num_workers=workers))
+    rows = run_flow(source, model, out, settings=settings, run=_run_settings(config, workers))
     _print_scores(rows)
     _print_path("result table", ScoreLayout(out).csv_path)
 
@@ -246,6 +246,11 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+def _run_settings(config: Path | None, workers: int | None) -> RunSettings:
+    overrides = () if workers is None else (f"num_workers={workers}",)
+    return load_settings(RunSettings, section="run", config_path=config, overrides=overrides)
 
 
 def _preprocess_settings(

@@ -8,7 +8,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from models.batching import Item
 from models.transforms import augment, normalise
-from reelcheck.sources import source_resolver
+from reelcheck.sources import source_finder
 from storage.crops import CropReader
 from storage.layout import StoreLayout
 from storage.tables import Row
@@ -123,12 +123,18 @@ class EpochSampler(Sampler[Draw]):
 
 def twin_keys(rows: Sequence[Row]) -> list[str]:
     """For each row a key, the same for a real video's sequence and those of its fakes."""
-    resolve = source_resolver((row["path"], row["video_id"]) for row in rows if "path" in row)
-    origins = [resolve(row["source"]) if row.get("source") else row["video_id"] for row in rows]
+    find = source_finder((row["path"], row["video_id"]) for row in rows if "path" in row)
+    origins = [_origin(row, find) for row in rows]
     return [
         f"{origin}#{row['track_id']}#{row['sequence_id'].rsplit('-', 1)[-1]}"
         for origin, row in zip(origins, rows, strict=True)
     ]
+
+
+def _origin(row: Row, find: Callable[[str], set[str]]) -> str:
+    """Id of the one video that a fake's source means, or the video's own."""
+    sources = find(row["source"]) if row.get("source") else set()
+    return sources.pop() if len(sources) == 1 else str(row["video_id"])
 
 
 def _draw_frames(num_frames: int, min_frames: int, generator: np.random.Generator) -> list[int]:

@@ -161,7 +161,7 @@ class TrainSettings(Settings):
         return 1e-6 if self.starts_from_weights else 1e-3
 
 
-_SECTIONS = {"preprocess", "split", "train"}
+_SECTIONS = {"preprocess", "run", "split", "train"}
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 

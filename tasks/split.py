@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from reelcheck.config import SplitSettings, settings_hash
 from reelcheck.errors import StoreError
-from reelcheck.sources import source_resolver
+from reelcheck.sources import source_finder
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows, write_table
@@ -88,7 +88,7 @@ def assign_splits(
 
 def connect(videos: Sequence[Row]) -> list[str]:
     """For each row the name of its connected component: the smallest video id in it."""
-    resolve = source_resolver((video["path"], video["video_id"]) for video in videos)
+    find = source_finder((video["path"], video["video_id"]) for video in videos)
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, video in enumerate(videos):
         members["video", video["video_id"]].append(index)
@@ -96,7 +96,9 @@ def connect(videos: Sequence[Row]) -> list[str]:
             if video[column] is not None:
                 members[column, video[column]].append(index)
         if video["source"] is not None:
-            members["video", resolve(video["source"])].append(index)
+            # A name that can mean several videos ties to all of them: too much is no leak.
+            for source in find(video["source"]) or {video["source"]}:
+                members["video", source].append(index)
     pairs = [(group[0], other) for group in members.values() for other in group[1:]]
     left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
     size = (len(videos), len(videos))

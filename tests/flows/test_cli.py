@@ -94,11 +94,6 @@ def test_missing_model_gives_exit_code_2(reelcheck: Command, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="flows/cli.py main prints the message as rich markup: '[/b]' in a path raises "
-    "MarkupError inside the handler, a traceback instead of a line",
-)
 def test_path_that_looks_like_markup_gives_one_line(reelcheck: Command, tmp_path: Path) -> None:
     config = tmp_path / "a[/b].toml"
     result = reelcheck("preprocess", tmp_path, "--store", tmp_path / "s", "--config", config)
@@ -106,10 +101,6 @@ def test_path_that_looks_like_markup_gives_one_line(reelcheck: Command, tmp_path
     assert "a[/b].toml" in assert_one_line_error(result.stderr)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="flows/cli.py main prints the message as rich markup: '[preprocess]' is swallowed",
-)
 def test_section_of_a_bad_settings_file_is_named(reelcheck: Command, tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("preprocess = 3\n", encoding="utf-8")

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "MismatchError": 3,
     "FaceModelError": 4,
     "WeightsError": 4,
+    "WorkerError": 4,
     "VideoError": 1,
 }
 STATUSES = {

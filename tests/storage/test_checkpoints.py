@@ -135,10 +135,6 @@ def test_read_weights_without_names_is_refused(tmp_path: Path, content: object) 
         read_weights(tmp_path / "model.pth")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="storage/checkpoints.py, read_weights: a file without any tensor gives {} in silence",
-)
 def test_read_weights_of_a_table_without_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "model.pth")
     with pytest.raises(WeightsError):
@@ -163,10 +159,6 @@ def test_read_weights_cut_anywhere_is_refused(
         read_weights(path)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="storage/checkpoints.py, _load: struct.error and IndexError of old-style files get out",
-)
 def test_read_weights_old_style_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(WEIGHTS, path, _use_new_zipfile_serialization=False)

@@ -84,7 +84,6 @@ COPIED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason=COPIED)
 def test_crops_cannot_be_changed_by_the_reader(tmp_path: Path) -> None:
     write_crops(tmp_path / "c", make_sequences([(1, 4)]))
     crops = CropReader(tmp_path / "c").read(0)
@@ -93,7 +92,6 @@ def test_crops_cannot_be_changed_by_the_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.xfail(strict=True, reason=COPIED)
 def test_crops_are_not_copied_out_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mapped.arrow"
     write_crops(path, make_sequences([(30, 112)]))
@@ -132,9 +130,6 @@ def test_crops_file_missing_is_a_store_error(tmp_path: Path) -> None:
         CropReader(tmp_path / "none.arrow")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="storage/crops.py, read: damage found by read() gets out as pyarrow's error"
-)
 def test_crops_damaged_batch_is_a_store_error(tmp_path: Path) -> None:
     path = tmp_path / "c"
     write_crops(path, make_sequences([(3, 8)]))

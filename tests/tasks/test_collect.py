@@ -165,10 +165,6 @@ def test_collect_copies_with_the_same_label_keep_it_without_a_warning(
     assert not [record for record in caplog.records if record.name == "tasks.collect"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/collect.py, _merged: after two copies disagree a third puts a label back",
-)
 def test_collect_third_copy_does_not_bring_a_lost_label_back(
     tmp_path: Path, layout: StoreLayout
 ) -> None:
@@ -178,17 +174,12 @@ def test_collect_third_copy_does_not_bring_a_lost_label_back(
 
 
 def connected(layout: StoreLayout) -> bool:
-    """Whether the contents of the manifest are all one component."""
-    rows = {row["video_id"]: row for row in read_rows(layout.manifest_path, MANIFEST)}
-    assert len(rows) > 1
-    return len(set(connect(list(rows.values())))) == 1
+    """Whether the contents that have crops are all one component."""
+    rows = [row for row in read_rows(layout.videos_path, VIDEOS) if row["status"] == "ok"]
+    assert len({row["video_id"] for row in rows}) > 1
+    return len(set(connect(rows))) == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/collect.py, _merged: of copies in two groups one group is lost, and with "
-    "it a link: connected videos may end in train and test",
-)
 def test_collect_copies_in_two_groups_keep_both_links(tmp_path: Path, layout: StoreLayout) -> None:
     contents = {"a.mp4": b"face 1", "copy.mp4": b"face 1", "x.mp4": b"face 2", "y.mp4": b"face 3"}
     labels = "path,label,group\na.mp4,real,g\ncopy.mp4,real,h\nx.mp4,real,g\ny.mp4,fake,h\n"
@@ -196,11 +187,6 @@ def test_collect_copies_in_two_groups_keep_both_links(tmp_path: Path, layout: St
     assert connected(layout)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/collect.py, _merged: only one copy's path is known, so a "
-    "source that names another copy is not found and the fake may be split from it",
-)
 def test_collect_source_that_names_a_copy_links_to_its_content(
     tmp_path: Path, layout: StoreLayout
 ) -> None:

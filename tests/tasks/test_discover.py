@@ -170,10 +170,6 @@ def test_discover_file_without_permission_is_unreadable() -> None:
     assert (opened.path, opened.video_id) == ("b.mp4", sha256(b"y"))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/discover.py, _walk: os.walk skips a folder it cannot open, in silence",
-)
 @pytest.mark.usefixtures("as_plain_user")
 def test_discover_folder_without_permission_is_not_passed_over() -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -186,10 +182,6 @@ def test_discover_folder_without_permission_is_not_passed_over() -> None:
     assert any(path.startswith("closed") for path in paths)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/discover.py, _describe: a name that is not UTF-8 cannot be stored: all dies",
-)
 def test_discover_name_that_is_not_utf8_can_be_stored(tmp_path: Path) -> None:
     source = fill(tmp_path / "videos", {os.fsdecode(b"caf\xe9.mp4"): b"x"})
     files = run_discover(source)

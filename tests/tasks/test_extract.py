@@ -196,11 +196,6 @@ def test_extract_videos_detector_that_cannot_start_is_no_fault_of_the_videos(
     assert layout.done_shards() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/extract.py, _result: BrokenProcessPool, where a process dies while it starts, is "
-    "an internal_error row for every video and ends in no error for the run",
-)
 def test_extract_videos_too_little_memory_to_start_is_no_fault_of_the_videos(
     tmp_path: Path, layout: StoreLayout, settings: PreprocessSettings, face_video: Path
 ) -> None:

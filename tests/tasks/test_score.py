@@ -275,11 +275,6 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         load_detector(model.path, "m2")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/score.py load_detector: the card's model_id is the hash of the weights, but is "
-    "never compared with them, so other weights of the same architecture are scored with",
-)
 def test_other_weights_of_the_same_architecture_are_refused(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", seed=4)
     shutil.copy(save_model(tmp_path / "other", seed=5).weights_path, model.weights_path)

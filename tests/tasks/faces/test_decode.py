@@ -109,11 +109,6 @@ def test_frames_of_a_turned_video_are_upright(
     assert difference(frame.rgb_HWC, expected) <= LARGEST_DECORD_DIFFERENCE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/faces/decode.py, _frame: stretches the turned picture's width by the stored "
-    "pixel's aspect, though turning swaps the axes",
-)
 def test_frames_turned_and_anamorphic_have_the_right_shape(
     make_video: Make, recipe_type: type[Any]
 ) -> None:

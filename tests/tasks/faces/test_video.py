@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -161,6 +162,23 @@ def test_extract_face_shown_for_a_moment_is_looked_at_again(
     assert set(sequence.frame_indices) <= set(range(100, 124))
 
 
+@pytest.mark.parametrize(
+    ("rotation", "aspect", "shown"),
+    [(0, None, (96, 64)), (90, None, (64, 96)), (0, Fraction(4, 3), (128, 64))],
+)
+def test_extract_size_is_that_of_the_shown_picture(
+    make_video: Any,
+    recipe_type: type[Any],
+    extract: Extract,
+    rotation: int,
+    aspect: Fraction | None,
+    shown: tuple[int, int],
+) -> None:
+    name = f"size{rotation}{aspect is None}.mp4"
+    result = extract(make_video(recipe_type(name, rotation=rotation, aspect=aspect)))
+    assert (result.width, result.height) == shown
+
+
 def test_extract_no_face(faceless_video: Path, extract: Extract) -> None:
     result = extract(faceless_video)
     assert_no_crops(result, Status.NO_FACE)
@@ -292,11 +310,6 @@ def test_extract_video_damaged_at_its_end_is_ok_with_a_remark(
     assert f"only {result.num_frames_decoded} of 24 sampled frames" in (result.reason or "")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tasks/faces/decode.py: decord raises RuntimeError when it cannot open a file; it is "
-    "not caught, so PyAV is not tried and the row is internal_error",
-)
 def test_extract_any_damage_gives_a_row(extract: Extract, face_video: Path, tmp_path: Path) -> None:
     content = face_video.read_bytes()
     generator = np.random.default_rng(0)
