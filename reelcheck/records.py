@@ -54,6 +54,8 @@ class VideoProbe:
     """Times of the frames that a player shows, ascending."""
     has_pts: bool
     """The container tells them apart; if not, they are counted out at the average rate."""
+    is_only_video_stream: bool
+    """No second picture stream or cover that a decoder might take instead."""
     has_edit_list: bool
     """Some packets are decoded but not shown."""
 

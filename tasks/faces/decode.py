@@ -36,6 +36,7 @@ def choose_decoder(probe: VideoProbe) -> Decoder:
     """Which decoder reads this stream exactly when read from the start."""
     exact = (
         probe.container in _DECORD_CONTAINERS
+        and probe.is_only_video_stream
         and probe.has_pts
         and not probe.has_edit_list
         and not _is_anamorphic(probe)

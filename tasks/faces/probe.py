@@ -100,6 +100,7 @@ def probe_video(path: Path) -> VideoProbe:
             average_fps=float(stream.average_rate) if stream.average_rate else None,
             pts_seconds=times.pts_seconds,
             has_pts=times.has_pts,
+            is_only_video_stream=len(container.streams.video) == 1,
             has_edit_list=times.has_edit_list,
         )
 

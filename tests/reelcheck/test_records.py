@@ -68,6 +68,7 @@ def test_video_probe_counts_and_duration_come_from_shown_frames() -> None:
         average_fps=None,
         pts_seconds=(1.5, 2.0, 4.0),
         has_pts=True,
+        is_only_video_stream=True,
         has_edit_list=False,
     )
     assert (probe.num_frames, probe.duration_seconds) == (3, 2.5)
