@@ -38,12 +38,13 @@ def preprocess(
     settings = settings or PreprocessSettings(face_model_sha256=configured_face_model_sha256())
     run = run or RunSettings()
     layout = store_layout(store, settings)
-    files = discover(source, layout, labels=labels, exclude=exclude or store)
+    # First, because without it all the rest would be for nothing.
     find_face_model(settings.face_model_sha256)
+    files = discover(source, layout, labels=labels, exclude=exclude or store)
     write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")
     for shard in plan_shards(files, layout, shard_size=run.shard_size):
         extract_shard(shard, layout, settings, run)
-    return collect_tables(files, layout)
+    return collect_tables(files, layout, is_complete=source.is_dir())
 
 
 def store_layout(store: Path, settings: PreprocessSettings) -> StoreLayout:

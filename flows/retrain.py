@@ -5,12 +5,15 @@ from pathlib import Path
 from prefect import flow
 
 from flows.evaluate import evaluate
-from flows.preprocess import preprocess
+from flows.preprocess import preprocess, store_layout
 from flows.train import split, train
-from reelcheck.config import RunSettings, TrainSettings, settings_hash
+from reelcheck.config import PreprocessSettings, RunSettings, TrainSettings, settings_hash
+from reelcheck.errors import MismatchError
 from storage.checkpoints import read_champion
-from storage.layout import RegistryLayout, find_preprocessed
+from storage.layout import RegistryLayout
 from storage.tables import read_metadata
+from tasks.evaluate import Evaluation
+from tasks.faces.weights import configured_face_model_sha256
 from tasks.promote import Decision, promote
 
 
@@ -34,17 +37,31 @@ def retrain(
         run: how to use the machine.
     """
     settings = settings or TrainSettings()
-    preprocess(source, store, labels=labels, run=run)
-    split(store)
-    layout = find_preprocessed(store)
+    preprocessing = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    layout = store_layout(store, preprocessing)
+    preprocess(source, store, labels=labels, settings=preprocessing, run=run)
+    split(store, preprocessing=layout.preprocessing_hash)
     split_hash = read_metadata(layout.split_path)["split_hash"]
     # Named after what went in: the same data and settings are the same version.
     version = f"{layout.preprocessing_hash}-{split_hash}-{settings_hash(settings)}"
     versions = RegistryLayout(registry)
-    train(store, versions.version(version).path, settings=settings)
-    challenger = evaluate(store, versions.version(version).path)
     champion = read_champion(versions)
     if champion == version:
         return Decision(promoted=False, reason="no new labelled videos: the champion stays")
-    incumbent = evaluate(store, versions.version(champion).path) if champion else None
-    return promote(versions, version, challenger, incumbent)
+    challenger_path = versions.version(version).path
+    train(store, challenger_path, settings=settings, preprocessing=layout.preprocessing_hash)
+    metrics = evaluate(store, challenger_path, preprocessing=layout.preprocessing_hash)
+    try:
+        incumbent = _incumbent_metrics(store, versions, champion, layout.preprocessing_hash)
+    except MismatchError as error:
+        reason = f"champion and challenger cannot be compared: {error}"
+        return Decision(promoted=False, reason=reason)
+    return promote(versions, version, metrics, incumbent)
+
+
+def _incumbent_metrics(
+    store: Path, versions: RegistryLayout, champion: str | None, preprocessing: str
+) -> Evaluation | None:
+    if champion is None:
+        return None
+    return evaluate(store, versions.version(champion).path, preprocessing=preprocessing)

@@ -12,7 +12,7 @@ from storage.checkpoints import read_card
 from storage.layout import ModelLayout, ScoreLayout
 from storage.tables import Row
 from tasks.discover import find_files
-from tasks.score import score_shard, write_scores
+from tasks.score import load_detector, score_shard, write_scores
 
 
 @flow(name="score", validate_parameters=True)
@@ -41,6 +41,8 @@ def score(
     card = read_card(ModelLayout(model))
     settings = settings or card.preprocessing
     require_same_settings(card.preprocessing, settings, model_id=card.model_id)
+    # First, because a model that cannot be loaded makes all the rest useless.
+    load_detector(model, card.model_id)
     output = ScoreLayout(out)
     layout = store_layout(output.store_dir, settings)
     preprocess(source, output.store_dir, settings=settings, run=run, exclude=out)

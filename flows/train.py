@@ -19,14 +19,14 @@ def split(
 
     Args:
         store: a preprocessed store.
-        settings: fractions and seed; None: the defaults.
+        settings: fractions and seed; None: those of the existing split, or the defaults.
         preprocessing: hash of the preprocessing to use, if the store holds several.
 
     Returns:
         Videos per part and label.
     """
     layout = find_preprocessed(store, preprocessing)
-    return split_step.split(layout, settings or SplitSettings())
+    return split_step.split(layout, settings)
 
 
 @flow(name="train", validate_parameters=True)
@@ -37,7 +37,7 @@ def train(
     preprocessing: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> ModelCard:
-    """Train a detector on a store, splitting it first where that has not been done.
+    """Train a detector on a store; videos that are in no part yet are dealt first.
 
     Args:
         store: a preprocessed, labelled store.
@@ -47,6 +47,5 @@ def train(
         notes: lines for the model card.
     """
     layout = find_preprocessed(store, preprocessing)
-    if not layout.split_path.exists():
-        split_step.split(layout, SplitSettings())
+    split_step.split(layout, None)
     return train_step.train(layout, ModelLayout(model), settings or TrainSettings(), notes=notes)

@@ -11,6 +11,11 @@ from models.detector import Detector
 from reelcheck.records import ScoredSequence
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def score_sequences(
     detector: Detector,
     dataset: CropDataset,

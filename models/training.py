@@ -67,6 +67,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*module.* in eval mode.*")
         best = ModelCheckpoint(folder, monitor="val_f1", mode="max", save_weights_only=True)
         trainer = L.Trainer(
+            devices=1,
             max_epochs=settings.max_epochs,
             limit_train_batches=settings.max_steps_per_epoch,
             precision=best_precision(),

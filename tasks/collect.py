@@ -4,7 +4,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from prefect import task
 
@@ -13,16 +12,23 @@ from reelcheck.status import Status
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SEQUENCES, VIDEO_RESULTS, VIDEOS
 from storage.tables import Row, read_rows, write_table
+from tasks.discover import RETRIED
 
 LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator")
 _log = logging.getLogger(__name__)
 
 
 @task(name="collect tables")
-def collect_tables(files: Sequence[InputFile], layout: StoreLayout) -> dict[str, int]:
+def collect_tables(
+    files: Sequence[InputFile], layout: StoreLayout, *, is_complete: bool = True
+) -> dict[str, int]:
     """Write ``videos.parquet`` and, last, ``manifest.parquet``.
 
-    Rows of other sources stay; of this source, rows of files that are gone are dropped.
+    Args:
+        files: this source's files.
+        layout: the store.
+        is_complete: the files are all of their folder, so that rows of others in it are of files
+            that are gone, and dropped. Rows of other sources stay in any case.
 
     Returns:
         Number of this source's files per status.
@@ -30,13 +36,14 @@ def collect_tables(files: Sequence[InputFile], layout: StoreLayout) -> dict[str,
     results: dict[str, Row] = {}
     for shard in layout.done_shards():
         for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS):
-            if row["status"] != Status.INTERNAL_ERROR:
+            if row["status"] not in RETRIED:
                 results[row["video_id"]] = row
             else:  # a later run may have got further with this video
                 results.setdefault(row["video_id"], row)
     new_rows = [_video_row(file, results) for file in files]
     rows = sorted(
-        _other_rows(layout, new_rows) + new_rows, key=lambda row: (row["root"], row["path"])
+        _other_rows(layout, new_rows, is_complete=is_complete) + new_rows,
+        key=lambda row: (row["root"], row["path"]),
     )
     write_table(layout.videos_path, rows, VIDEOS)
     write_table(layout.manifest_path, _manifest_rows(layout, rows), MANIFEST)
@@ -50,14 +57,15 @@ def _video_row(file: InputFile, results: dict[str, Row]) -> Row:
     return row
 
 
-def _other_rows(layout: StoreLayout, new_rows: Sequence[Row]) -> list[Row]:
+def _other_rows(layout: StoreLayout, new_rows: Sequence[Row], *, is_complete: bool) -> list[Row]:
     if not layout.videos_path.exists():
         return []
     new = {(row["root"], row["path"]) for row in new_rows}
+    complete_roots = {row["root"] for row in new_rows} if is_complete else set()
     return [
         row
         for row in read_rows(layout.videos_path, VIDEOS)
-        if (row["root"], row["path"]) not in new and (Path(row["root"]) / row["path"]).exists()
+        if (row["root"], row["path"]) not in new and row["root"] not in complete_roots
     ]
 
 

@@ -5,6 +5,7 @@
   time as last time is taken to be the same.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,9 @@ from storage.tables import read_rows
 from tasks.faces.weights import sha256_of
 from tasks.labels import label_files
 
+RETRIED = (Status.INTERNAL_ERROR, Status.UNREADABLE)
+"""Outcomes that say nothing of the video itself; the next run tries again."""
+
 
 @task(name="discover")
 def discover(
@@ -39,11 +43,13 @@ def discover(
     Raises:
         SourceError: the source does not exist or holds no file; a labels table is unusable.
     """
+    if exclude is not None and exclude.resolve() == source.resolve():
+        raise SourceError(f"{source} cannot be both the source and the output; give another folder")
     found = find_files(source, exclude=exclude)
     if not found:
         raise SourceError(f"{source} holds no files; give a folder of videos or one video")
     # Labels first: a wrong table must not cost hours of hashing.
-    files = label_files(found, labels)
+    files = label_files(found, labels, is_complete=source.is_dir())
     known: dict[tuple[str, str, int | None, int | None], str] = {}
     if layout.videos_path.exists():
         for row in read_rows(layout.videos_path, VIDEOS):
@@ -81,13 +87,13 @@ def plan_shards(
 ) -> tuple[Shard, ...]:
     """Shards of the contents that no finished shard holds yet; the same files, the same shards.
 
-    What a defect of ours kept from being processed counts as not done.
+    What was not the video's own fault (``RETRIED``) counts as not done.
     """
     done = {
         row["video_id"]
         for shard in layout.done_shards()
         for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
-        if row["status"] != Status.INTERNAL_ERROR
+        if row["status"] not in RETRIED
     }
     pending: dict[str, str] = {}
     for file in files:
@@ -99,10 +105,10 @@ def plan_shards(
 
 
 def _shard(items: Sequence[tuple[str, str]], position: str) -> Shard:
-    # Named after its first and last content, so that no two different shards share a name.
-    name = f"{items[0][0][:12]}-{items[-1][0][:12]}-{len(items)}"
+    ids = "\n".join(video_id for video_id, _ in items)
     return Shard(
-        name=name,
+        # Named after its contents: no two different shards share a name.
+        name=hashlib.sha256(ids.encode()).hexdigest()[:16],
         position=position,
         video_ids=tuple(video_id for video_id, _ in items),
         paths=tuple(path for _, path in items),
@@ -113,6 +119,8 @@ def _walk(folder: Path, exclude: Path | None) -> list[Path]:
     found = []
     unopened: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unopened.append):
+        # Links to folders are not followed; each is a row that says so.
+        names += [name for name in folders if (Path(parent) / name).is_symlink()]
         if exclude is not None:
             folders[:] = [name for name in folders if Path(parent) / name != exclude]
         found += [Path(parent) / name for name in names]
@@ -133,7 +141,9 @@ def _describe(root: Path, path: Path) -> InputFile:
         reason = f"cannot be read: {error.strerror}"
         return replace(file, status=Status.UNREADABLE, reason=reason)
     if stat.S_ISDIR(info.st_mode):
-        return replace(file, status=Status.UNREADABLE, reason="the folder cannot be opened")
+        is_link = path.is_symlink()
+        reason = "a link to a folder, not followed" if is_link else "the folder cannot be opened"
+        return replace(file, status=Status.UNREADABLE, reason=reason)
     if not stat.S_ISREG(info.st_mode):
         return replace(file, status=Status.UNREADABLE, reason="not a regular file")
     return replace(file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)

@@ -40,12 +40,11 @@ def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> 
     """
     card = read_card(model)
     require_same_preprocessing(card, layout)
-    rows = rows_by_split(
-        read_rows(layout.manifest_path, MANIFEST), read_rows(layout.split_path, SPLIT)
-    )[part]
+    split_rows = read_rows(layout.split_path, SPLIT)
+    rows = rows_by_split(read_rows(layout.manifest_path, MANIFEST), split_rows)[part]
     if not rows:
         raise StoreError(f"the {part} part holds no videos; run: reelcheck split STORE")
-    require_unseen(rows, model)
+    require_unseen(rows, split_rows, model)
     key = {
         "model_id": card.model_id,
         "split_hash": read_metadata(layout.split_path)["split_hash"],
@@ -57,14 +56,20 @@ def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> 
     return metrics
 
 
-def require_unseen(rows: Sequence[Row], model: ModelLayout) -> None:
-    """Refuse videos that the model was trained or calibrated on.
+def require_unseen(rows: Sequence[Row], split_rows: Sequence[Row], model: ModelLayout) -> None:
+    """Refuse videos that the model was trained or calibrated on, or that were tied to such.
 
     Raises:
         MismatchError: there are such videos.
     """
     learned = [row for row in read_rows(model.split_path, SPLIT) if row["split"] != "test"]
-    seen = {row["video_id"] for row in learned} & {row["video_id"] for row in rows}
+    learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
+    component_of = {row["video_id"]: row["component"] for row in split_rows}
+    seen = {
+        row["video_id"]
+        for row in rows
+        if {row["video_id"], component_of[row["video_id"]]} & learned_ids
+    }
     if seen:
         raise MismatchError(
             f"the model has learned from {len(seen)} of these videos, for example "

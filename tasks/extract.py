@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -9,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pebble
 from prefect import task
 
@@ -95,7 +97,9 @@ def _result(video_id: str, future: "Future[VideoResult]", run: RunSettings) -> V
     except FutureTimeoutError:
         status, reason = Status.TIMEOUT, f"gave up after {run.timeout_seconds:g} seconds"
     except pebble.ProcessExpired as error:
-        status = Status.DECODE_ERROR
+        # Linux kills with SIGKILL what takes too much memory.
+        was_killed = error.exitcode == -signal.SIGKILL
+        status = Status.OUT_OF_MEMORY if was_killed else Status.DECODE_ERROR
         reason = f"the decode process died on this video (exit code {error.exitcode})"
     except FaceModelError:
         raise
@@ -121,7 +125,7 @@ def _video_row(result: VideoResult) -> Row:
 
 
 def _sequence_row(sequence: CropSequence, shard: str, row: int) -> Row:
-    sides = sorted(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in sequence.boxes_xyxy)
+    sides = [max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in sequence.boxes_xyxy]
     return {
         "sequence_id": sequence.sequence_id,
         "video_id": sequence.video_id,
@@ -133,5 +137,5 @@ def _sequence_row(sequence: CropSequence, shard: str, row: int) -> Row:
         "pts_seconds": sequence.pts_seconds,
         "boxes_xyxy": sequence.boxes_xyxy,
         "confidences": sequence.confidences,
-        "face_pixels": sides[len(sides) // 2],
+        "face_pixels": float(np.median(sides)),
     }

@@ -19,12 +19,16 @@ _FOLDER_LABELS = {"real": 0, "fake": 1, "deepfake": 1}
 _OPTIONAL_COLUMNS = ("group", "identity", "source", "pair", "generator")
 
 
-def label_files(files: Sequence[InputFile], labels: Path | None) -> list[InputFile]:
+def label_files(
+    files: Sequence[InputFile], labels: Path | None, *, is_complete: bool = True
+) -> list[InputFile]:
     """The files with labels, plus a ``missing`` row for every label without a file.
 
     Args:
         files: what was found under the source.
         labels: the labels table; None: labels come from folder names.
+        is_complete: the files are all that the source folder holds; a single file of it says
+            nothing about the others.
 
     Raises:
         SourceError: the table cannot be used, or belongs to another folder.
@@ -33,7 +37,7 @@ def label_files(files: Sequence[InputFile], labels: Path | None) -> list[InputFi
         return [replace(file, label=label_of_folders(file)) for file in files]
     rows = read_labels(labels)
     known = {file.path for file in files}
-    if rows and known.isdisjoint(rows):
+    if is_complete and rows and known.isdisjoint(rows):
         example = next(iter(rows))
         raise SourceError(
             f"none of the {len(rows)} paths in {labels} is in the source folder (for example "
@@ -50,7 +54,7 @@ def label_files(files: Sequence[InputFile], labels: Path | None) -> list[InputFi
             **values,
         )
         for path, values in sorted(rows.items())
-        if path not in known
+        if is_complete and path not in known
     ]
     return labelled + missing
 

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import torch
 from prefect import task
 
 from models.aggregation import video_logits
 from models.calibration import calibrated_score, verdict_of
 from models.dataset import CropDataset
 from models.detector import Detector
-from models.inference import score_sequences
+from models.inference import best_device, score_sequences
 from reelcheck.card import ModelCard
 from reelcheck.errors import MismatchError
 from reelcheck.progress import progress_bar
@@ -36,9 +35,10 @@ def score_shard(shard: str, layout: StoreLayout, model: ModelLayout, out: ScoreL
     """
     card = read_card(model)
     target = logits_path(out, layout, card, shard)
-    if target.exists():
-        return len(read_rows(target, LOGITS))
     rows = read_rows(layout.shard_sequences_path(shard), SEQUENCES)
+    wanted = [row["sequence_id"] for row in rows]
+    if target.exists() and wanted == [row["sequence_id"] for row in read_rows(target, LOGITS)]:
+        return len(rows)
     detector = load_detector(model.path, card.model_id)
     with progress_bar(total=len(rows), description="score", unit="sequences") as bar:
         scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
@@ -137,8 +137,7 @@ def load_detector(path: Path, model_id: str) -> Detector:
             "describes; copy the whole checkpoint folder again"
         )
     detector.load_state_dict(weights)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return detector.to(device).eval()
+    return detector.to(best_device()).eval()
 
 
 def _judged(logit: float, card: ModelCard) -> Row:

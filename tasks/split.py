@@ -10,6 +10,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from reelcheck.config import SplitSettings, settings_hash
+from reelcheck.config import SplitSettings
 from reelcheck.errors import StoreError
 from reelcheck.sources import source_finder
 from storage.layout import StoreLayout
@@ -30,8 +31,12 @@ _LINK_COLUMNS = ("group", "identity", "pair")
 
 
 @task(name="split")
-def split(layout: StoreLayout, settings: SplitSettings) -> dict[str, dict[str, int]]:
+def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict[str, int]]:
     """Write ``split.parquet`` for all labelled videos that have crops.
+
+    Args:
+        layout: the store.
+        settings: None: those of the existing split, or the defaults.
 
     Returns:
         Videos per split and label.
@@ -39,12 +44,11 @@ def split(layout: StoreLayout, settings: SplitSettings) -> dict[str, dict[str, i
     Raises:
         StoreError: too few labelled groups to divide.
     """
-    rows = assign_splits(
-        _labelled_files(layout),
-        settings,
-        previous=_previous(layout, settings),
-    )
-    metadata = {"split_hash": split_hash(rows), "settings_hash": settings_hash(settings)}
+    stored, previous = _previous(layout)
+    settings = settings or stored or SplitSettings()
+    # Under other settings all is dealt anew.
+    rows = assign_splits(_files(layout), settings, previous=previous if settings == stored else {})
+    metadata = {"split_hash": split_hash(rows), "settings": settings.model_dump_json()}
     write_table(layout.split_path, rows, SPLIT, metadata=metadata)
     return count_splits(rows)
 
@@ -55,8 +59,8 @@ def assign_splits(
     """Split rows (``storage.schemas.SPLIT``), one per video, sorted by video id.
 
     Args:
-        files: rows with path, video id and the label columns; all labelled. Several files may hold
-            the same video; then each of them ties it to others.
+        files: rows with path, video id and the label columns. Those without a label get no part,
+            but tie others together. Several files may hold the same video.
         settings: fractions and seed.
         previous: earlier assignments by video id.
 
@@ -64,7 +68,8 @@ def assign_splits(
         StoreError: a part would lack one of the labels.
     """
     component_of = dict(zip((file["video_id"] for file in files), connect(files), strict=True))
-    videos = list({file["video_id"]: file for file in files}.values())
+    labelled = {file["video_id"]: file for file in files if file["label"] is not None}
+    videos = list(labelled.values())
     videos.sort(key=lambda video: str(video["video_id"]))
     components = [component_of[video["video_id"]] for video in videos]
     assigned = _inherited(videos, components, previous or {})
@@ -97,8 +102,9 @@ def connect(videos: Sequence[Row]) -> list[str]:
                 members[column, video[column]].append(index)
         if video["source"] is not None:
             # A name that can mean several videos ties to all of them: too much is no leak.
-            for source in find(video["source"]) or {video["source"]}:
+            for source in find(video["source"]):
                 members["video", source].append(index)
+            members["source name", PurePosixPath(video["source"]).name].append(index)
     pairs = [(group[0], other) for group in members.values() for other in group[1:]]
     left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
     size = (len(videos), len(videos))
@@ -111,8 +117,9 @@ def connect(videos: Sequence[Row]) -> list[str]:
 
 
 def split_hash(rows: Iterable[Row]) -> str:
-    """Twelve hexadecimal digits that name who is in which part."""
-    lines = sorted(f"{row['video_id']} {row['split']}" for row in rows)
+    """Twelve hexadecimal digits that name who is in which part, with which label."""
+    columns = ("video_id", "component", "label", "split")
+    lines = sorted(" ".join(str(row[column]) for column in columns) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
@@ -124,17 +131,17 @@ def count_splits(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _previous(layout: StoreLayout, settings: SplitSettings) -> dict[str, str]:
-    """Earlier assignments under the same settings; other settings deal anew."""
+def _previous(layout: StoreLayout) -> tuple[SplitSettings | None, dict[str, str]]:
+    """Settings and assignments of the store's split, if it has one."""
     if not layout.split_path.exists():
-        return {}
-    if read_metadata(layout.split_path).get("settings_hash") != settings_hash(settings):
-        return {}
-    return {row["video_id"]: row["split"] for row in read_rows(layout.split_path, SPLIT)}
+        return None, {}
+    settings = SplitSettings.model_validate_json(read_metadata(layout.split_path)["settings"])
+    rows = read_rows(layout.split_path, SPLIT)
+    return settings, {row["video_id"]: row["split"] for row in rows}
 
 
-def _labelled_files(layout: StoreLayout) -> list[Row]:
-    """Every file whose video has crops and an undisputed label, with that label."""
+def _files(layout: StoreLayout) -> list[Row]:
+    """Every file of the store; a label only where its video has crops and copies agree."""
     manifest = read_rows(layout.manifest_path, MANIFEST)
     label_of = {row["video_id"]: row["label"] for row in manifest if row["label"] is not None}
     if not label_of:
@@ -143,9 +150,13 @@ def _labelled_files(layout: StoreLayout) -> list[Row]:
             "into folders named real and fake"
         )
     return [
-        {**file, "label": label_of[file["video_id"]]}
+        {
+            **file,
+            # A file that could not be read is nobody's copy, but its labels tie others together.
+            "video_id": file["video_id"] or f"{file['root']}/{file['path']}",
+            "label": label_of.get(file["video_id"]),
+        }
         for file in read_rows(layout.videos_path, VIDEOS)
-        if file["video_id"] in label_of
     ]
 
 

@@ -16,12 +16,12 @@ from models.aggregation import AGGREGATION, video_logits
 from models.calibration import calibrated_score, fit_calibration
 from models.dataset import CropDataset, EpochSampler
 from models.detector import Detector
-from models.inference import score_sequences
+from models.inference import best_device, score_sequences
 from models.metrics import Metrics, video_metrics
 from models.training import EpochRow, FitResult, OnEpoch, fit
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.config import PreprocessSettings, TrainSettings
-from reelcheck.errors import MismatchError, WeightsError
+from reelcheck.errors import MismatchError, StoreError, WeightsError
 from reelcheck.records import ScoredSequence
 from storage.atomic import atomic_path
 from storage.checkpoints import Weights, read_card, read_weights, save_checkpoint, weights_to_bytes
@@ -62,6 +62,7 @@ def train(
         load_initial_weights(detector, read_weights(settings.init_from), settings.init_from)
     result = _fit(layout, detector, parts, settings, partial(_write_log, model.log_path))
     detector.load_state_dict(result.weights)
+    detector.to(best_device())
     sequences = score_sequences(detector, CropDataset(layout, parts["val"]))
     calibration, validation = _calibrate(parts["val"], sequences, settings)
     weights = weights_to_bytes(result.weights)
@@ -86,12 +87,21 @@ def train(
 
 
 def rows_by_split(manifest: Iterable[Row], split_rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Manifest rows of the videos of each part."""
-    part_of = {row["video_id"]: row["split"] for row in split_rows}
+    """Manifest rows of the videos of each part.
+
+    Raises:
+        StoreError: labels have changed since the split was made.
+    """
+    assigned = {row["video_id"]: row for row in split_rows}
     parts: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
     for row in manifest:
-        if row["video_id"] in part_of:
-            parts[part_of[row["video_id"]]].append(row)
+        if (known := assigned.get(row["video_id"])) is None:
+            continue
+        if row["label"] != known["label"]:
+            raise StoreError(
+                f"the label of {row['path']} has changed since the split; run: reelcheck split STORE"
+            )
+        parts[known["split"]].append(row)
     return parts
 
 

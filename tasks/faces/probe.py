@@ -136,9 +136,9 @@ def _packet_times(container: InputContainer, stream: VideoStream) -> _Times:
 
 
 def _pixel_aspect(stream: VideoStream) -> float:
-    """Width over height of a stored pixel; FFmpeg says None or 0 where it does not know."""
-    known = getattr(stream, "sample_aspect_ratio", None)
-    return float(known) if known else 1.0
+    """Width over height of a stored pixel; 1 where it is unknown (None, 0) or absurd."""
+    known = float(getattr(stream, "sample_aspect_ratio", None) or 1)
+    return known if 0.1 <= known <= 10 else 1.0
 
 
 def _cannot_open(path: Path, error: Exception) -> VideoError:

@@ -80,6 +80,9 @@ def extract_video(
         result = replace(result, num_faces=len(tracks), sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
+    except cv2.error as error:
+        reason = f"a frame of unusable shape: {error.err}"
+        result = replace(result, status=Status.DECODE_ERROR, reason=reason)
     except MemoryError:
         result = replace(result, status=Status.OUT_OF_MEMORY, reason="not enough memory")
     return result

@@ -6,7 +6,6 @@ take only so much memory, and that the pool kills at the video's deadline.
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +24,8 @@ def start_worker(
     """Set limits, silence native libraries and load the detector; called once per process."""
     _die_with_parent(parent_pid)
     if sys.platform == "linux":
+        import resource  # noqa: PLC0415 - Unix only
+
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3")
     # MediaPipe and FFmpeg write notes on stderr that nobody asked for, over the progress bar.
