@@ -102,9 +102,11 @@ def connect(videos: Sequence[Row]) -> list[str]:
                 members[column, video[column]].append(index)
         if video["source"] is not None:
             # A name that can mean several videos ties to all of them: too much is no leak.
-            for source in find(video["source"]):
+            sources = find(video["source"])
+            for source in sources:
                 members["video", source].append(index)
-            members["source name", PurePosixPath(video["source"]).name].append(index)
+            if not sources:
+                members["source name", PurePosixPath(video["source"]).name].append(index)
     pairs = [(group[0], other) for group in members.values() for other in group[1:]]
     left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
     size = (len(videos), len(videos))

@@ -99,7 +99,8 @@ def rows_by_split(manifest: Iterable[Row], split_rows: Iterable[Row]) -> dict[st
             continue
         if row["label"] != known["label"]:
             raise StoreError(
-                f"the label of {row['path']} has changed since the split; run: reelcheck split STORE"
+                f"the label of {row['path']} has changed since the split was made; "
+                "run: reelcheck split STORE"
             )
         parts[known["split"]].append(row)
     return parts

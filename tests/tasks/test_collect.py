@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,21 @@ def test_collect_source_that_names_a_copy_links_to_its_content(
     labels = "path,label,source\na.mp4,real,\ncopy.mp4,real,\nfake.mp4,fake,copy.mp4\n"
     run(fill(tmp_path / "videos", contents), layout, labels)
     assert connected(layout)
+
+
+def test_collect_a_single_file_leaves_the_rows_of_its_neighbours(
+    tmp_path: Path, layout: StoreLayout
+) -> None:
+    contents = {"a.mp4": b"face 1", "b.mp4": b"face 2"}
+    source = fill(tmp_path / "videos", contents)
+    run(source, layout, "path,label\na.mp4,real\nb.mp4,fake\n")
+    before = videos_by_path(layout)
+    one = [
+        replace(file, label=0)
+        for file in discover.fn(source / "a.mp4", layout, labels=None, exclude=None)
+    ]
+    collect_tables.fn(one, layout, is_complete=False)
+    assert videos_by_path(layout) == before
 
 
 def test_collect_rows_of_gone_files_are_dropped(tmp_path: Path, layout: StoreLayout) -> None:

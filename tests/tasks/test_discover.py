@@ -5,7 +5,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -119,7 +119,26 @@ def test_discover_relative_source_gives_absolute_root(
 def test_discover_loop_of_links_ends(tmp_path: Path) -> None:
     source = fill(tmp_path / "videos", {"sub/a.mp4": b"x"})
     (source / "sub" / "loop").symlink_to(source)
-    assert [file.path for file in run_discover(source)] == ["sub/a.mp4"]
+    video, link = run_discover(source)
+    assert (video.path, video.status) == ("sub/a.mp4", None)
+    assert (link.path, link.status) == ("sub/loop", Status.UNREADABLE)
+    assert link.reason == "a link to a folder, not followed"
+
+
+def test_discover_output_folder_as_source_is_refused(tmp_path: Path) -> None:
+    source = fill(tmp_path / "videos", {"a.mp4": b"x"})
+    with pytest.raises(SourceError, match="both the source and the output"):
+        run_discover(source, exclude=source)
+
+
+def test_plan_shards_different_contents_never_share_a_name(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path / "store", "h")
+    known = InputFile(root="r", path="x")
+    names = set()
+    for ids in ("abz", "acz", "az", "abcz"):
+        files = [replace(known, path=name, video_id=name) for name in ids]
+        names |= {shard.name for shard in plan_shards(files, layout, shard_size=9)}
+    assert len(names) == 4
 
 
 def test_discover_link_to_a_file_is_followed(tmp_path: Path) -> None:

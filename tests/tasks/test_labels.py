@@ -198,3 +198,12 @@ def test_label_of_folders_is_that_of_the_last_named_one(folders: list[str]) -> N
     named = [folder for folder in folders if folder in {"real", "fake"}]
     expected = {"real": 0, "fake": 1}[named[-1]] if named else None
     assert label_of_folders(input_file("/".join([*folders, "v.mp4"]))) == expected
+
+
+def test_single_file_says_nothing_of_the_others_in_the_table(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\na.mp4,real\nb.mp4,fake\n")
+    one = [InputFile(root="/videos", path="a.mp4")]
+    assert [file.path for file in label_files(one, table, is_complete=False)] == ["a.mp4"]
+    unknown = [InputFile(root="/videos", path="c.mp4")]
+    assert label_files(unknown, table, is_complete=False) == unknown

@@ -138,6 +138,34 @@ def test_connect_same_absent_source_joins_its_fakes() -> None:
     assert connect(videos) == ["a", "a", "c"]
 
 
+def test_connect_same_absent_source_written_two_ways_joins_its_fakes() -> None:
+    videos = [video("a", 1, source="x.mp4"), video("b", 1, source="real/x.mp4"), video("c", 1)]
+    assert connect(videos) == ["a", "a", "c"]
+
+
+def test_split_videos_are_tied_through_one_without_crops(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    source = {**video("s", 0, identity="alice"), "path": "real/s.mp4"}
+    tied = [video("f", 1, source="real/s.mp4"), video("r", 0, identity="alice")]
+    others = singles("x", 40)
+    write_manifest(layout, [*tied, *others])
+    files = [{"root": "r", "status": "ok", **item} for item in (*tied, *others)]
+    write_table(layout.videos_path, [{"root": "r", "status": "no_face", **source}, *files], VIDEOS)
+    split.fn(layout, SplitSettings())
+    rows = {row["video_id"]: row for row in read_rows(layout.split_path, SPLIT)}
+    assert "s" not in rows
+    assert rows["f"]["component"] == rows["r"]["component"] == "f"
+
+
+def test_split_without_settings_keeps_those_of_the_existing_split(tmp_path: Path) -> None:
+    layout = preprocessed(tmp_path, "h")
+    write_manifest(layout, singles("s", 40))
+    split.fn(layout, SplitSettings(seed=3))
+    before = layout.split_path.read_bytes()
+    split.fn(layout, None)
+    assert layout.split_path.read_bytes() == before
+
+
 def test_connect_same_word_in_different_columns_joins_nothing() -> None:
     videos = [video("a", 0, group="x"), video("b", 0, identity="x"), video("c", 1, pair="x")]
     assert connect(videos) == ["a", "b", "c"]
@@ -330,12 +358,17 @@ def test_split_same_settings_stick_and_other_settings_deal_anew(tmp_path: Path) 
 
 @given(parts=st.dictionaries(st.text("ab", min_size=1), st.sampled_from(["train", "val", "test"])))
 def test_split_hash_names_who_is_where(parts: dict[str, str]) -> None:
-    rows = [{"video_id": name, "split": part} for name, part in parts.items()]
+    rows: list[dict[str, object]] = [
+        {"video_id": name, "component": name, "label": 0, "split": part}
+        for name, part in parts.items()
+    ]
     assert split_hash(rows) == split_hash(reversed(rows))
     moved = [{**row, "split": "val" if row["split"] == "train" else "train"} for row in rows]
     if rows:
         assert split_hash(moved[:1] + rows[1:]) != split_hash(rows)
         assert split_hash(rows[1:]) != split_hash(rows)
+        corrected = {**rows[0], "label": 1}
+        assert split_hash([corrected, *rows[1:]]) != split_hash(rows)
 
 
 def test_split_damaged_earlier_split_is_a_store_error(tmp_path: Path) -> None:
