@@ -131,10 +131,12 @@ def twin_keys(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _origin(row: Row, find: Callable[[str], set[str]]) -> str:
+def _origin(row: Row, find: Callable[[str], frozenset[str]]) -> str:
     """Id of the one video that a fake's source means, or the video's own."""
-    sources = find(row["source"]) if row.get("source") else set()
-    return sources.pop() if len(sources) == 1 else str(row["video_id"])
+    own = str(row["video_id"])
+    # A fake named like its source is not its own source.
+    sources = find(row.get("source") or "") - {own}
+    return min(sources) if len(sources) == 1 else own
 
 
 def _draw_frames(num_frames: int, min_frames: int, generator: np.random.Generator) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 
-def source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], set[str]]:
+def source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], frozenset[str]]:
     """Source name -> ids of the videos with that path, or else with that file name.
 
     Args:
@@ -17,7 +17,8 @@ def source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], set[str]
         by_path[path].add(video_id)
         by_name[PurePosixPath(path).name].add(video_id)
 
-    def find(source: str) -> set[str]:
-        return by_path.get(source) or by_name.get(PurePosixPath(source).name) or set()
+    def find(source: str) -> frozenset[str]:
+        name = PurePosixPath(source).name
+        return frozenset(by_path.get(source) or by_name.get(name) or ())
 
     return find

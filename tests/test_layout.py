@@ -46,6 +46,17 @@ def test_folders_of_tests_are_no_packages() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
 
 
+def test_no_test_is_imported_as_a_module() -> None:
+    # It would work in this checkout only, whose root an editable install puts on the path.
+    lines = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith(("import tests", "from tests", "from conftest"))
+    ]
+    assert lines == []
+
+
 @pytest.mark.parametrize(
     ("packages", "blocked"),
     [

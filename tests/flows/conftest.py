@@ -1,15 +1,27 @@
 """Runs of the command line inside this process."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from flows.cli import main
-from tests.flows.command import Command, CommandResult
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a shell would see."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
-def reelcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def reelcheck(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CommandResult]:
     """Run ``reelcheck ARGUMENTS`` here; an exception that escapes fails the test."""
     # The command line sets these for its process; setting them here undoes that afterwards.
     for name in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.flows.command import Command
-
+Command = Callable[..., Any]
+"""Runs of the command line, which give exit code, stdout and stderr."""
 COMMANDS = ("preprocess", "split", "train", "evaluate", "score", "demo")
 HEAVY = ("torch", "timm", "lightning", "prefect", "mediapipe", "pandas", "sklearn", "cv2", "av")
 

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from storage.layout import ModelLayout, RegistryLayout, ScoreLayout, StoreLayout
 from storage.schemas import MANIFEST, SCORES, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
 from tasks.score import load_detector
-from tests.flows.command import Command
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
 
+Command = Callable[..., Any]
+"""Runs of the command line, which give exit code, stdout and stderr."""
 RUN = RunSettings(num_workers=2, shard_size=12)
 TRAINING = DEMO_TRAINING.model_copy(update={"max_epochs": 2})
 BAD_FILES = ("bad/empty.mp4", "bad/text.mp4", "bad/ramp.mp4")
@@ -141,10 +143,14 @@ def test_interrupted_preprocessing_redoes_the_unfinished_shard_only(
 
 def test_second_training_and_evaluation_do_no_work(pipeline: Pipeline) -> None:
     before, times = contents(pipeline.model), mtimes(pipeline.model)
+    # Its counts of the store are taken anew; what was measured stays.
+    del times["evaluation.json"]
     settings = {"settings": TRAINING, "notes": ("rendered",)}
     assert train(pipeline.store, pipeline.model, **settings) == pipeline.card
     assert evaluate(pipeline.store, pipeline.model) == pipeline.metrics
-    assert (contents(pipeline.model), mtimes(pipeline.model)) == (before, times)
+    after = mtimes(pipeline.model)
+    del after["evaluation.json"]
+    assert (contents(pipeline.model), after) == (before, times)
     assert split(pipeline.store) == pipeline.parts
 
 
@@ -227,11 +233,6 @@ def test_command_line_prints_every_row_and_the_notes(
     assert "scores.csv" in result.stdout
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="flows/cli.py _print_scores hands file names to rich as markup: 'clip [abc].mp4' is "
-    "printed as 'clip .mp4'",
-)
 def test_command_line_prints_file_names_with_brackets_whole(
     pipeline: Pipeline, reelcheck: Command, tmp_path: Path
 ) -> None:

@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,11 +23,11 @@ from models.detector import Detection, Detector
 from models.temporal import TimeEncoding
 from reelcheck.config import DetectorSettings
 from reelcheck.errors import SettingsError
-from tests.models.tiny_store import DETECTOR
 
 LENGTHS = (10, 13, 17)
 TOLERANCE = 1e-5
 Pooling = Literal["attention", "mean"]
+MakeDetector = Callable[..., Detector]
 POOLINGS = pytest.mark.parametrize("pooling", ["attention", "mean"])
 
 
@@ -49,9 +50,15 @@ def make_detector(settings: DetectorSettings) -> Detector:
     return Detector(settings).eval()
 
 
-def tiny(pooling: Pooling = "attention") -> Detector:
-    settings = DETECTOR.model_copy(update={"pooling": pooling, "depth": 2, "dropout": 0.5})
-    return make_detector(settings)
+@pytest.fixture(scope="module")
+def small(tiny: Any) -> MakeDetector:
+    """A function that makes a small detector of either pooling."""
+
+    def make(pooling: Pooling = "attention") -> Detector:
+        changes = {"pooling": pooling, "depth": 2, "dropout": 0.5}
+        return make_detector(tiny.detector.model_copy(update=changes))
+
+    return make
 
 
 def detect(detector: Detector, batch: Batch) -> Detection:
@@ -76,8 +83,8 @@ def largest_padding_effect(detector: Detector, sequences: list[Item]) -> float:
 
 
 @POOLINGS
-def test_logit_is_the_same_whatever_the_padding(pooling: Pooling) -> None:
-    assert largest_padding_effect(tiny(pooling), items()) <= TOLERANCE
+def test_logit_is_the_same_whatever_the_padding(small: MakeDetector, pooling: Pooling) -> None:
+    assert largest_padding_effect(small(pooling), items()) <= TOLERANCE
 
 
 def test_logit_is_the_same_whatever_the_padding_with_the_default_detector() -> None:
@@ -97,9 +104,11 @@ def test_logit_is_the_same_whatever_the_padding_with_the_default_detector() -> N
 
 
 @POOLINGS
-def test_frame_weights_sum_to_one_on_real_frames_and_vanish_on_padding(pooling: Pooling) -> None:
+def test_frame_weights_sum_to_one_on_real_frames_and_vanish_on_padding(
+    small: MakeDetector, pooling: Pooling
+) -> None:
     batch = with_garbage(collate(items()))
-    weights_BT = detect(tiny(pooling), batch).frame_weights_BT
+    weights_BT = detect(small(pooling), batch).frame_weights_BT
     torch.testing.assert_close(weights_BT.sum(1), torch.ones(len(LENGTHS)))
     assert (weights_BT[~batch.mask_BT] == 0).all()
     assert (weights_BT[batch.mask_BT] > 0).all()
@@ -108,8 +117,8 @@ def test_frame_weights_sum_to_one_on_real_frames_and_vanish_on_padding(pooling: 
 
 
 @given(shift=st.integers(-1000, 1000))
-def test_shifting_all_times_changes_nothing(shift: int) -> None:
-    detector, batch = tiny(), collate(items())
+def test_shifting_all_times_changes_nothing(small: MakeDetector, shift: int) -> None:
+    detector, batch = small(), collate(items())
     later = replace(batch, seconds_BT=batch.seconds_BT + shift)
     before, after = detect(detector, batch), detect(detector, later)
     torch.testing.assert_close(before.logits_B, after.logits_B, atol=1e-6, rtol=0)
@@ -121,23 +130,23 @@ def test_shifting_all_times_changes_nothing(shift: int) -> None:
     )
 
 
-def test_stretching_time_changes_the_logits() -> None:
-    detector, batch = tiny(), collate(items())
+def test_stretching_time_changes_the_logits(small: MakeDetector) -> None:
+    detector, batch = small(), collate(items())
     slower = replace(batch, seconds_BT=batch.seconds_BT * 2)
     moved = detect(detector, batch).logits_B - detect(detector, slower).logits_B
     assert moved.abs().min() > 10 * TOLERANCE
 
 
 @given(order=st.permutations(range(5)))
-def test_order_of_items_in_a_batch_changes_nothing(order: list[int]) -> None:
-    detector, sequences = tiny(), items((3, 7, 5, 1, 7))
+def test_order_of_items_in_a_batch_changes_nothing(small: MakeDetector, order: list[int]) -> None:
+    detector, sequences = small(), items((3, 7, 5, 1, 7))
     logits = detect(detector, collate(sequences)).logits_B
     mixed = detect(detector, collate([sequences[place] for place in order])).logits_B
     torch.testing.assert_close(mixed, logits[list(order)], atol=TOLERANCE, rtol=0)
 
 
-def test_no_frame_influences_another_sequence() -> None:
-    detector, sequences = tiny(), items()
+def test_no_frame_influences_another_sequence(small: MakeDetector) -> None:
+    detector, sequences = small(), items()
     before = detect(detector, collate(sequences)).logits_B
     changed = replace(sequences[1], frames_TCHW=sequences[1].frames_TCHW * -3)
     after = detect(detector, collate([sequences[0], changed, sequences[2]])).logits_B
@@ -145,8 +154,8 @@ def test_no_frame_influences_another_sequence() -> None:
     assert abs(float(after[1] - before[1])) > 10 * TOLERANCE
 
 
-def test_each_frame_of_a_sequence_influences_its_logit() -> None:
-    detector, [item] = tiny(), items((6,))
+def test_each_frame_of_a_sequence_influences_its_logit(small: MakeDetector) -> None:
+    detector, [item] = small(), items((6,))
     frames = item.frames_TCHW.clone().requires_grad_()
     detector(collate([replace(item, frames_TCHW=frames)])).logits_B.sum().backward()
     assert frames.grad is not None
@@ -160,8 +169,10 @@ def running_statistics(detector: Detector) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
-def test_batch_norm_statistics_stay_in_training_mode_only_if_frozen(is_frozen: bool) -> None:
-    detector = Detector(DETECTOR, freeze_batch_norm=is_frozen).train()
+def test_batch_norm_statistics_stay_in_training_mode_only_if_frozen(
+    tiny: Any, is_frozen: bool
+) -> None:
+    detector = Detector(tiny.detector, freeze_batch_norm=is_frozen).train()
     before = running_statistics(detector)
     detector(collate(items()))
     after = running_statistics(detector)
@@ -170,8 +181,8 @@ def test_batch_norm_statistics_stay_in_training_mode_only_if_frozen(is_frozen: b
     assert detector.blocks.training
 
 
-def test_frozen_batch_norm_stays_frozen_after_a_round_through_evaluation() -> None:
-    detector = Detector(DETECTOR, freeze_batch_norm=True)
+def test_frozen_batch_norm_stays_frozen_after_a_round_through_evaluation(tiny: Any) -> None:
+    detector = Detector(tiny.detector, freeze_batch_norm=True)
     detector.eval()
     detector.train()
     before = running_statistics(detector)
@@ -212,8 +223,10 @@ def test_time_code_stays_float32_under_bfloat16_autocast() -> None:
 
 
 @POOLINGS
-def test_detection_is_close_to_full_precision_under_bfloat16_autocast(pooling: Pooling) -> None:
-    detector, batch = tiny(pooling), collate(items())
+def test_detection_is_close_to_full_precision_under_bfloat16_autocast(
+    small: MakeDetector, pooling: Pooling
+) -> None:
+    detector, batch = small(pooling), collate(items())
     exact = detect(detector, batch)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = detect(detector, batch)
@@ -222,9 +235,9 @@ def test_detection_is_close_to_full_precision_under_bfloat16_autocast(pooling: P
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b33", "resnet_1000000", "test_resnot"])
-def test_unknown_backbone_is_refused_with_similar_names(name: str) -> None:
+def test_unknown_backbone_is_refused_with_similar_names(tiny: Any, name: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(repr(name))) as caught:
-        Detector(DETECTOR.model_copy(update={"backbone": name}))
+        Detector(tiny.detector.model_copy(update={"backbone": name}))
     similar = str(caught.value).partition("similar: ")[2].split(", ")
     assert similar
     assert all(timm.is_model(model) for model in similar)

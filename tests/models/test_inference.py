@@ -1,6 +1,7 @@
 """Scoring: one logit per row, in order, whatever the batch size."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,21 +13,21 @@ from models.inference import score_sequences
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SEQUENCES
 from storage.tables import read_rows
-from tests.models.tiny_store import DETECTOR, Clip, write_store
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> StoreLayout:
+def layout(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> StoreLayout:
     videos = [
-        Clip(path=f"{i}.mp4", label=i % 2, num_frames=3 + i, num_tracks=1 + i % 2) for i in range(5)
+        tiny.Clip(path=f"{i}.mp4", label=i % 2, num_frames=3 + i, num_tracks=1 + i % 2)
+        for i in range(5)
     ]
-    return write_store(tmp_path_factory.mktemp("inference"), videos)
+    return tiny.write_store(tmp_path_factory.mktemp("inference"), videos)
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
+def detector(tiny: Any) -> Detector:
     torch.manual_seed(0)
-    return Detector(DETECTOR.model_copy(update={"dropout": 0.9})).train()
+    return Detector(tiny.detector.model_copy(update={"dropout": 0.9})).train()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

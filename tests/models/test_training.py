@@ -18,12 +18,11 @@ from models.batching import Batch, Item, collate
 from models.dataset import CropDataset, Draw, EpochSampler
 from models.detector import Detection, Detector
 from models.training import EpochRow, FitResult, detection_loss, fit
-from reelcheck.config import TrainSettings
+from reelcheck.config import DetectorSettings, TrainSettings
 from storage.checkpoints import weights_to_bytes
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import Row, read_rows
-from tests.models.tiny_store import TRAINING, Clip, clips, write_store
 
 
 @dataclass
@@ -62,8 +61,7 @@ def copied(detector: Detector) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in detector.state_dict().items()}
 
 
-def run_fit(layout: StoreLayout, **changes: Any) -> Run:
-    settings = TrainSettings.model_validate({**TRAINING.model_dump(), **changes})
+def run_settings(layout: StoreLayout, settings: TrainSettings) -> Run:
     rows = read_rows(layout.manifest_path, MANIFEST)
     lightning.seed_everything(settings.seed, verbose=False)
     detector = Detector(settings.detector, freeze_batch_norm=settings.effective_freeze_batch_norm)
@@ -88,12 +86,23 @@ def run_fit(layout: StoreLayout, **changes: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> StoreLayout:
-    return write_store(tmp_path_factory.mktemp("training"), clips(4))
+def run_fit(tiny: Any) -> Train:
+    """A function that trains with some settings changed."""
+
+    def run(layout: StoreLayout, **changes: Any) -> Run:
+        values = {**tiny.training.model_dump(), **changes}
+        return run_settings(layout, TrainSettings.model_validate(values))
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def long_run(layout: StoreLayout) -> Run:
+def layout(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> StoreLayout:
+    return tiny.write_store(tmp_path_factory.mktemp("training"), tiny.clips(4))
+
+
+@pytest.fixture(scope="module")
+def long_run(layout: StoreLayout, run_fit: Train) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.getLogger("lightning.pytorch"), "level", logging.WARNING)
         return run_fit(layout, max_epochs=12, learning_rate=1e-2, patience_epochs=3)
@@ -134,14 +143,14 @@ def test_every_epoch_draws_its_own_order(long_run: Run) -> None:
     assert len({tuple(i for _, i in order) for order in long_run.orders}) > 1
 
 
-def test_same_seed_gives_the_same_weights_to_the_byte(layout: StoreLayout) -> None:
+def test_same_seed_gives_the_same_weights_to_the_byte(layout: StoreLayout, run_fit: Train) -> None:
     first, second, third = (run_fit(layout, max_epochs=2, seed=seed) for seed in (5, 5, 6))
     assert weights_to_bytes(first.result.weights) == weights_to_bytes(second.result.weights)
     assert first.log == second.log
     assert weights_to_bytes(first.result.weights) != weights_to_bytes(third.result.weights)
 
 
-def test_loader_processes_change_no_weight(layout: StoreLayout) -> None:
+def test_loader_processes_change_no_weight(layout: StoreLayout, run_fit: Train) -> None:
     alone = run_fit(layout, max_epochs=2)
     helped = run_fit(layout, max_epochs=2, num_loader_workers=1)
     assert weights_to_bytes(alone.result.weights) == weights_to_bytes(helped.result.weights)
@@ -149,37 +158,35 @@ def test_loader_processes_change_no_weight(layout: StoreLayout) -> None:
 
 @pytest.mark.parametrize(("max_steps_per_epoch", "num_steps"), [(1, 1), (2, 2), (9, 2), (None, 2)])
 def test_epoch_takes_no_more_steps_than_allowed(
-    layout: StoreLayout, max_steps_per_epoch: int | None, num_steps: int
+    layout: StoreLayout, run_fit: Train, max_steps_per_epoch: int | None, num_steps: int
 ) -> None:
     run = run_fit(layout, max_steps_per_epoch=max_steps_per_epoch)
     assert [row["step"] for row in run.log] == [num_steps * n for n in (1, 2, 3)]
     assert len({row["val_loss"] for row in run.log}) == 3
 
 
-# Lightning tells that frozen modules are in evaluation mode, which is what freezing means.
-@pytest.mark.filterwarnings(r"ignore:Found \d+ module\(s\) in eval mode at the start of training")
 @pytest.mark.parametrize("is_frozen", [True, False])
 def test_batch_norm_statistics_move_in_training_only_if_not_frozen(
-    layout: StoreLayout, is_frozen: bool
+    layout: StoreLayout, run_fit: Train, is_frozen: bool
 ) -> None:
     run = run_fit(layout, max_epochs=2, freeze_batch_norm=is_frozen)
-    moved = {
-        name: not torch.equal(run.before[name], run.result.weights[name])
-        for name in run.before
-        if name.endswith(("running_mean", "running_var"))
-    }
-    assert moved
-    assert set(moved.values()) == {not is_frozen}
+    names = [name for name in run.before if name.endswith(("running_mean", "running_var"))]
+    assert names
+    for after in (*run.states, run.result.weights):
+        moved = {not torch.equal(run.before[name], after[name]) for name in names}
+        assert moved == {not is_frozen}
+        # Only the statistics are frozen.
+        assert not torch.equal(run.before["backbone.bn1.weight"], after["backbone.bn1.weight"])
 
 
-def first_train_loss(tmp_path: Path, videos: list[Clip]) -> tuple[float, Detection, Batch]:
+def first_train_loss(
+    layout: StoreLayout, detector_settings: DetectorSettings, run_fit: Train
+) -> tuple[float, Detection, Batch]:
     """Loss of one whole-set step that changes nothing, and the detection that it came from."""
-    layout = write_store(tmp_path, videos)
-    detector_settings = TRAINING.detector.model_copy(update={"dropout": 0.0})
     run = run_fit(
         layout,
         detector=detector_settings,
-        batch_size=len(videos),
+        batch_size=len(read_rows(layout.manifest_path, MANIFEST)),
         max_epochs=1,
         learning_rate=1e-12,
         min_frames=100,
@@ -195,11 +202,13 @@ def first_train_loss(tmp_path: Path, videos: list[Clip]) -> tuple[float, Detecti
 
 @pytest.mark.parametrize(("num_real", "num_fake"), [(6, 2), (2, 6), (4, 4)])
 def test_class_imbalance_changes_the_weight_of_fakes(
-    tmp_path: Path, num_real: int, num_fake: int
+    tmp_path: Path, tiny: Any, run_fit: Train, num_real: int, num_fake: int
 ) -> None:
-    videos = [Clip(path=f"r{i}.mp4", label=0) for i in range(num_real)]
-    videos += [Clip(path=f"f{i}.mp4", label=1) for i in range(num_fake)]
-    trained_with, detection, batch = first_train_loss(tmp_path, videos)
+    videos = [tiny.Clip(path=f"r{i}.mp4", label=0) for i in range(num_real)]
+    videos += [tiny.Clip(path=f"f{i}.mp4", label=1) for i in range(num_fake)]
+    layout = tiny.write_store(tmp_path, videos)
+    settings = tiny.detector.model_copy(update={"dropout": 0.0})
+    trained_with, detection, batch = first_train_loss(layout, settings, run_fit)
     expected = numpy_loss(detection, batch, pos_weight=num_real / num_fake, frame_loss_weight=0.25)
     assert trained_with == pytest.approx(expected, abs=1e-4)
 

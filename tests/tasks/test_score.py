@@ -3,6 +3,8 @@
 import csv
 import math
 import shutil
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from reelcheck.config import PreprocessSettings, TrainSettings, settings_hash
 from reelcheck.errors import MismatchError
 from reelcheck.records import ScoredSequence
 from reelcheck.status import Status
-from storage.checkpoints import save_checkpoint, weights_to_bytes
+from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
 from storage.layout import ModelLayout, ScoreLayout, StoreLayout, preprocessed
 from storage.schemas import LOGITS, MANIFEST, SCORES, VIDEOS
 from storage.tables import Row, read_rows, write_table
@@ -34,27 +36,18 @@ from tasks.score import (
     score_shard,
     write_scores,
 )
-from tests.models.tiny_store import DETECTOR, PREPROCESSING, Clip, write_store
 
+SaveModel = Callable[..., ModelLayout]
 CALIBRATION = Calibration(temperature=2.0, threshold=0.5, real_below=0.3, fake_from=0.7)
 
 
-def save_model(folder: Path, seed: int = 0, **architecture: Any) -> ModelLayout:
-    """A checkpoint folder with random weights."""
-    torch.manual_seed(seed)
-    detector = DETECTOR.model_copy(update=architecture)
-    weights = weights_to_bytes(Detector(detector).state_dict())
-    model = ModelLayout(folder)
-    save_checkpoint(model, weights, card_of(TrainSettings(detector=detector), model_id=f"m{seed}"))
-    return model
-
-
-def card_of(training: TrainSettings | None = None, *, model_id: str = "m") -> ModelCard:
+@pytest.fixture(scope="module")
+def card(tiny: Any) -> ModelCard:
     return ModelCard(
-        model_id=model_id,
-        training=training or TrainSettings(detector=DETECTOR),
-        preprocessing=PREPROCESSING,
-        preprocessing_hash=settings_hash(PREPROCESSING),
+        model_id="m",
+        training=TrainSettings(detector=tiny.detector),
+        preprocessing=tiny.preprocessing,
+        preprocessing_hash=settings_hash(tiny.preprocessing),
         split_hash="split",
         calibration=CALIBRATION,
         aggregation=AGGREGATION,
@@ -66,14 +59,33 @@ def card_of(training: TrainSettings | None = None, *, model_id: str = "m") -> Mo
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelLayout:
+def save_model(card: ModelCard) -> SaveModel:
+    """A function that writes a checkpoint folder with random weights."""
+
+    def save(folder: Path, seed: int = 0, **architecture: Any) -> ModelLayout:
+        torch.manual_seed(seed)
+        detector = card.training.detector.model_copy(update=architecture)
+        weights = weights_to_bytes(Detector(detector).state_dict())
+        changes = {
+            "model_id": sha256(weights).hexdigest()[:12],
+            "training": TrainSettings(detector=detector),
+        }
+        model = ModelLayout(folder)
+        save_checkpoint(model, weights, card.model_copy(update=changes))
+        return model
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, save_model: SaveModel) -> ModelLayout:
     return save_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> StoreLayout:
-    videos = [Clip(path=f"v{i}.mp4", label=i % 2, num_tracks=1 + i % 2) for i in range(5)]
-    return write_store(tmp_path / "store", videos, shard_size=2)
+def layout(tmp_path: Path, tiny: Any) -> StoreLayout:
+    videos = [tiny.Clip(path=f"v{i}.mp4", label=i % 2, num_tracks=1 + i % 2) for i in range(5)]
+    return tiny.write_store(tmp_path / "store", videos, shard_size=2)
 
 
 VIDEO = st.fixed_dictionaries(
@@ -100,9 +112,9 @@ NOT_JUDGED = ("score", "verdict", "logit")
 @settings(deadline=None)
 @given(videos=st.lists(VIDEO, max_size=8), sequences=st.lists(SEQUENCE, max_size=8))
 def test_score_exists_exactly_where_the_status_is_ok(
-    videos: list[Row], sequences: list[ScoredSequence]
+    card: ModelCard, videos: list[Row], sequences: list[ScoredSequence]
 ) -> None:
-    rows = score_rows(iter(videos), iter(sequences), card_of())
+    rows = score_rows(iter(videos), iter(sequences), card)
     assert [row["path"] for row in rows] == [video["path"] for video in videos]
     for row, video in zip(rows, videos, strict=True):
         is_ok = row["status"] == Status.OK
@@ -117,28 +129,30 @@ def test_score_exists_exactly_where_the_status_is_ok(
 
 
 @pytest.mark.parametrize("logits", [[math.nan], [1.0, math.nan], [math.inf], []])
-def test_logit_that_is_no_number_becomes_a_model_error(logits: list[float]) -> None:
+def test_logit_that_is_no_number_becomes_a_model_error(
+    card: ModelCard, logits: list[float]
+) -> None:
     video = {"path": "a", "video_id": "a", "status": "ok", "reason": None, "num_faces": 1}
     sequences = [
         ScoredSequence(sequence_id="s", video_id="a", track_id=0, num_frames=5, logit=logit)
         for logit in logits
     ]
-    [row] = score_rows([video], sequences, card_of())
+    [row] = score_rows([video], sequences, card)
     assert row["status"] == Status.MODEL_ERROR
     assert "finite" in row["reason"]
     assert [row.get(name) for name in NOT_JUDGED] == [None] * 3
 
 
 @pytest.mark.parametrize(("logit", "verdict"), [(-9.0, "real"), (0.0, "inconclusive"), (9, "fake")])
-def test_verdict_follows_the_cards_calibration(logit: float, verdict: str) -> None:
+def test_verdict_follows_the_cards_calibration(card: ModelCard, logit: float, verdict: str) -> None:
     video = {"path": "a", "video_id": "a", "status": "ok", "reason": "cut", "num_faces": 1}
     sequences = [
         ScoredSequence(sequence_id=str(n), video_id="a", track_id=0, num_frames=n, logit=logit)
         for n in (10, 12)
     ]
-    [row] = score_rows([video], sequences, card_of())
+    [row] = score_rows([video], sequences, card)
     assert (row["verdict"], row["num_frames"], row["reason"]) == (verdict, 22, "cut")
-    assert (row["model_id"], row["preprocessing_hash"]) == ("m", settings_hash(PREPROCESSING))
+    assert (row["model_id"], row["preprocessing_hash"]) == ("m", card.preprocessing_hash)
 
 
 def test_shard_logits_are_the_detectors(
@@ -147,14 +161,14 @@ def test_shard_logits_are_the_detectors(
     out = ScoreLayout(tmp_path / "out")
     counts = [score_shard.fn(shard, layout, model, out) for shard in layout.done_shards()]
     assert counts == [3, 3, 1]
-    card = card_of(model_id="m0")
+    card = read_card(model)
     scored = {
         row["sequence_id"]: row["logit"]
         for shard in layout.done_shards()
         for row in read_rows(logits_path(out, layout, card, shard), LOGITS)
     }
     dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
-    detector = load_detector(model.path, "m0")
+    detector = load_detector(model.path, card.model_id)
     for index, row in enumerate(dataset.rows):
         with torch.no_grad():
             alone = detector(collate([dataset[index]])).logits_B.item()
@@ -168,7 +182,7 @@ def test_finished_shard_is_not_scored_again(
     out = ScoreLayout(tmp_path / "out")
     [shard, *_] = layout.done_shards()
     assert score_shard.fn(shard, layout, model, out) == 3
-    target = logits_path(out, layout, card_of(model_id="m0"), shard)
+    target = logits_path(out, layout, read_card(model), shard)
     before = (target.read_bytes(), target.stat().st_mtime_ns)
     layout.crops_path(shard).unlink()
     assert score_shard.fn(shard, layout, model, out) == 3
@@ -176,7 +190,7 @@ def test_finished_shard_is_not_scored_again(
 
 
 def test_shard_is_scored_anew_for_another_model(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+    layout: StoreLayout, model: ModelLayout, save_model: SaveModel, tmp_path: Path
 ) -> None:
     out = ScoreLayout(tmp_path / "out")
     [shard, *_] = layout.done_shards()
@@ -249,8 +263,9 @@ def test_only_files_that_were_asked_for_are_in_the_result(
     assert len(read_rows(out.parquet_path, SCORES)) == 1
 
 
-def test_other_preprocessing_is_refused_and_both_hashes_named(tmp_path: Path) -> None:
-    card = card_of()
+def test_other_preprocessing_is_refused_and_both_hashes_named(
+    card: ModelCard, tmp_path: Path
+) -> None:
     require_same_preprocessing(card, preprocessed(tmp_path, card.preprocessing_hash))
     other = settings_hash(PreprocessSettings())
     with pytest.raises(MismatchError, match=other) as caught:
@@ -258,25 +273,35 @@ def test_other_preprocessing_is_refused_and_both_hashes_named(tmp_path: Path) ->
     assert card.preprocessing_hash in str(caught.value)
 
 
-def test_loaded_detector_is_ready_to_score(model: ModelLayout) -> None:
-    detector = load_detector(model.path, "m0")
+def test_loaded_detector_is_ready_to_score(tiny: Any, model: ModelLayout) -> None:
+    detector = load_detector(model.path, read_card(model).model_id)
     assert not any(module.training for module in detector.modules())
     torch.manual_seed(0)
-    expected = Detector(DETECTOR).state_dict()
+    expected = Detector(tiny.detector).state_dict()
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor.cpu(), expected[name])
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    model = save_model(tmp_path / "model", seed=2)
-    other = save_model(tmp_path / "other", seed=3, feature_dim=32)
-    shutil.copy(other.weights_path, model.weights_path)
-    with pytest.raises(MismatchError, match="does not fit"):
-        load_detector(model.path, "m2")
-
-
-def test_other_weights_of_the_same_architecture_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", [{}, {"feature_dim": 32}, {"depth": 2}])
+def test_weights_of_another_model_are_refused(
+    save_model: SaveModel, tmp_path: Path, architecture: dict[str, int]
+) -> None:
     model = save_model(tmp_path / "model", seed=4)
-    shutil.copy(save_model(tmp_path / "other", seed=5).weights_path, model.weights_path)
-    with pytest.raises(MismatchError):
-        load_detector(model.path, "m4")
+    other = save_model(tmp_path / "other", seed=5, **architecture)
+    model_id, other_id = read_card(model).model_id, read_card(other).model_id
+    shutil.copy(other.weights_path, model.weights_path)
+    with pytest.raises(MismatchError, match=f"not the weights that the card of model {model_id} "):
+        load_detector(model.path, model_id)
+    # Where they belong they are good weights.
+    assert load_detector(other.path, other_id)
+
+
+def test_nothing_is_scored_with_the_weights_of_another_model(
+    layout: StoreLayout, save_model: SaveModel, tmp_path: Path
+) -> None:
+    model = save_model(tmp_path / "model", seed=6)
+    shutil.copy(save_model(tmp_path / "other", seed=7).weights_path, model.weights_path)
+    out = ScoreLayout(tmp_path / "out")
+    with pytest.raises(MismatchError, match="not the weights"):
+        score_shard.fn(layout.done_shards()[0], layout, model, out)
+    assert not out.path.exists()

@@ -18,7 +18,7 @@ from models.dataset import CropDataset
 from models.detector import Detector
 from models.inference import score_sequences
 from reelcheck.card import ModelCard
-from reelcheck.config import TrainSettings
+from reelcheck.config import DetectorSettings, TrainSettings, load_settings
 from reelcheck.errors import MismatchError, StoreError, WeightsError
 from storage.checkpoints import read_card, read_weights, weights_to_bytes
 from storage.layout import ModelLayout, StoreLayout
@@ -26,26 +26,25 @@ from storage.schemas import MANIFEST, SPLIT
 from storage.tables import read_metadata, read_rows
 from tasks.score import load_detector
 from tasks.train import load_initial_weights, rows_by_split, train
-from tests.models.tiny_store import DETECTOR, TRAINING, Clip, three_parts, write_store
 
 Weights = dict[str, Tensor]
 Save = Callable[[Weights, Path], None]
 
 
-def with_changes(**changes: Any) -> TrainSettings:
-    return TrainSettings.model_validate({**TRAINING.model_dump(), **changes})
+def with_changes(training: TrainSettings, **changes: Any) -> TrainSettings:
+    return TrainSettings.model_validate({**training.model_dump(), **changes})
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> StoreLayout:
-    videos = [*three_parts(), Clip(path="unlabelled.mp4", label=None)]
-    return write_store(tmp_path_factory.mktemp("train"), videos)
+def layout(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> StoreLayout:
+    videos = [*tiny.three_parts(), tiny.Clip(path="unlabelled.mp4", label=None)]
+    return tiny.write_store(tmp_path_factory.mktemp("train"), videos)
 
 
 @pytest.fixture(scope="module")
-def model(layout: StoreLayout, tmp_path_factory: pytest.TempPathFactory) -> ModelLayout:
+def model(layout: StoreLayout, tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
     folder = ModelLayout(tmp_path_factory.mktemp("model") / "new" / "model")
-    train.fn(layout, folder, TRAINING, notes=["made up"])
+    train.fn(layout, folder, tiny.training, notes=["made up"])
     return folder
 
 
@@ -64,10 +63,10 @@ def test_training_writes_all_files_and_nothing_else(model: ModelLayout) -> None:
 
 
 def test_card_says_what_the_model_was_made_from(
-    layout: StoreLayout, model: ModelLayout, card: ModelCard
+    layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any
 ) -> None:
     assert card.model_id == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
-    assert card.training == TRAINING
+    assert card.training == tiny.training
     assert card.preprocessing_hash == layout.preprocessing_hash
     assert card.split_hash == read_metadata(layout.split_path)["split_hash"]
     assert card.num_videos == {
@@ -107,47 +106,47 @@ def test_validation_metrics_are_those_of_the_weights_on_disk(
     assert card.validation["auc"] == 1.0
 
 
-def test_second_call_does_no_work(layout: StoreLayout, model: ModelLayout, card: ModelCard) -> None:
+def test_second_call_does_no_work(
+    layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any
+) -> None:
     before = files_of(model.path)
-    assert train.fn(layout, model, TRAINING) == card
+    assert train.fn(layout, model, tiny.training) == card
     assert files_of(model.path) == before
 
 
 def test_unfinished_folder_is_trained_again_to_the_same_bytes(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+    layout: StoreLayout, model: ModelLayout, tiny: Any, tmp_path: Path
 ) -> None:
     again = ModelLayout(tmp_path)
     again.weights_path.write_bytes(b"cut off")
-    train.fn(layout, again, TRAINING, notes=["made up"])
+    train.fn(layout, again, tiny.training, notes=["made up"])
     assert {name: data for name, (data, _) in files_of(tmp_path).items()} == {
         name: data for name, (data, _) in files_of(model.path).items()
     }
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"seed": 1}, {"max_epochs": 4}, {"detector": DETECTOR.model_copy(update={"depth": 2})}],
-)
+@pytest.mark.parametrize("change", ["seed=1", "max_epochs=4", "detector.depth=2"])
 def test_folder_of_other_settings_is_refused_and_left_alone(
-    layout: StoreLayout, model: ModelLayout, changes: dict[str, Any]
+    layout: StoreLayout, model: ModelLayout, tiny: Any, change: str
 ) -> None:
     before = files_of(model.path)
+    other = load_settings(TrainSettings, section="train", overrides=[change], base=tiny.training)
     with pytest.raises(MismatchError, match="other settings"):
-        train.fn(layout, model, with_changes(**changes))
+        train.fn(layout, model, other)
     assert files_of(model.path) == before
 
 
-def test_folder_of_another_split_is_refused(model: ModelLayout, tmp_path: Path) -> None:
-    videos = [*three_parts(), Clip(path="one_more.mp4", label=0)]
+def test_folder_of_another_split_is_refused(model: ModelLayout, tiny: Any, tmp_path: Path) -> None:
+    videos = [*tiny.three_parts(), tiny.Clip(path="one_more.mp4", label=0)]
     with pytest.raises(MismatchError, match="another split"):
-        train.fn(write_store(tmp_path, videos), model, TRAINING)
+        train.fn(tiny.write_store(tmp_path, videos), model, tiny.training)
 
 
-def test_store_without_a_split_is_refused(tmp_path: Path) -> None:
-    layout = write_store(tmp_path / "store", three_parts())
+def test_store_without_a_split_is_refused(tiny: Any, tmp_path: Path) -> None:
+    layout = tiny.write_store(tmp_path / "store", tiny.three_parts())
     layout.split_path.unlink()
     with pytest.raises(StoreError, match="split"):
-        train.fn(layout, ModelLayout(tmp_path / "model"), TRAINING)
+        train.fn(layout, ModelLayout(tmp_path / "model"), tiny.training)
     assert not (tmp_path / "model").exists()
 
 
@@ -160,23 +159,21 @@ def test_only_videos_of_the_split_are_in_its_parts(layout: StoreLayout) -> None:
     assert sum(map(len, parts.values())) == len(manifest) - 1
 
 
-def test_test_videos_influence_nothing(model: ModelLayout, tmp_path: Path) -> None:
+def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: Path) -> None:
     videos = [
-        Clip(**{**vars(clip), "pixels_from": "other pixels"}) if clip.part == "test" else clip
-        for clip in [*three_parts(), Clip(path="unlabelled.mp4", label=None)]
+        tiny.Clip(**{**vars(clip), "pixels_from": "other pixels"}) if clip.part == "test" else clip
+        for clip in [*tiny.three_parts(), tiny.Clip(path="unlabelled.mp4", label=None)]
     ]
-    layout = write_store(tmp_path / "store", videos)
-    card = train.fn(layout, ModelLayout(tmp_path / "model"), TRAINING)
+    layout = tiny.write_store(tmp_path / "store", videos)
+    card = train.fn(layout, ModelLayout(tmp_path / "model"), tiny.training)
     known = read_card(model)
     assert (card.model_id, card.calibration) == (known.model_id, known.calibration)
 
 
-# Lightning tells that frozen modules are in evaluation mode, which is what freezing means.
-@pytest.mark.filterwarnings(r"ignore:Found \d+ module\(s\) in eval mode at the start of training")
 def test_training_starts_from_a_whole_checkpoint_folder(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+    layout: StoreLayout, model: ModelLayout, tiny: Any, tmp_path: Path
 ) -> None:
-    settings = with_changes(init_from=model.path, learning_rate=1e-12, max_epochs=1)
+    settings = with_changes(tiny.training, init_from=model.path, learning_rate=1e-12, max_epochs=1)
     again = ModelLayout(tmp_path / "again")
     card = train.fn(layout, again, settings)
     assert card.training.init_from == model.path
@@ -185,7 +182,30 @@ def test_training_starts_from_a_whole_checkpoint_folder(
     for name in start:
         # At this rate nothing moves; batch norms are frozen when training starts from weights.
         torch.testing.assert_close(end[name], start[name], atol=1e-6, rtol=0)
+    for name in running_statistics(start):
+        assert torch.equal(end[name], start[name])
     assert train.fn(layout, again, settings) == card
+
+
+def test_batch_norms_move_from_a_checkpoint_when_asked_for(
+    layout: StoreLayout, model: ModelLayout, tiny: Any, tmp_path: Path
+) -> None:
+    settings = with_changes(
+        tiny.training,
+        init_from=model.path,
+        learning_rate=1e-12,
+        max_epochs=1,
+        freeze_batch_norm=False,
+    )
+    train.fn(layout, ModelLayout(tmp_path), settings)
+    start, end = read_weights(model.path), read_weights(tmp_path)
+    assert not any(torch.equal(end[name], start[name]) for name in running_statistics(start))
+
+
+def running_statistics(weights: Weights) -> list[str]:
+    names = [name for name in weights if name.endswith(("running_mean", "running_var"))]
+    assert names
+    return names
 
 
 def save_safetensors(weights: Weights, path: Path) -> None:
@@ -200,18 +220,18 @@ def save_nested(weights: Weights, path: Path) -> None:
     torch.save({"state_dict": weights, "epoch": 3}, path)
 
 
-def random_detector(seed: int, **changes: Any) -> Detector:
+def random_detector(settings: DetectorSettings, seed: int, **changes: Any) -> Detector:
     torch.manual_seed(seed)
-    return Detector(DETECTOR.model_copy(update=changes))
+    return Detector(settings.model_copy(update=changes))
 
 
 @pytest.mark.parametrize(
     ("save", "suffix"), [(save_safetensors, "safetensors"), (save_pth, "pth"), (save_nested, "pt")]
 )
 def test_bare_backbone_weights_fill_the_backbone_only(
-    tmp_path: Path, save: Save, suffix: str
+    tmp_path: Path, tiny: Any, save: Save, suffix: str
 ) -> None:
-    given, detector = random_detector(1), random_detector(2)
+    given, detector = random_detector(tiny.detector, 1), random_detector(tiny.detector, 2)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     path = tmp_path / f"backbone.{suffix}"
     # A classifier that the detector does not have is left out.
@@ -223,23 +243,23 @@ def test_bare_backbone_weights_fill_the_backbone_only(
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
-def test_weights_that_fit_nothing_are_refused(tmp_path: Path, is_whole: bool) -> None:
-    other = random_detector(1, feature_dim=32) if is_whole else torch.nn.Linear(2, 2)
+def test_weights_that_fit_nothing_are_refused(tmp_path: Path, tiny: Any, is_whole: bool) -> None:
+    other = random_detector(tiny.detector, 1, feature_dim=32) if is_whole else torch.nn.Linear(2, 2)
     path = tmp_path / "other.safetensors"
     save_safetensors(other.state_dict(), path)
     with pytest.raises(WeightsError, match="fit neither") as caught:
-        load_initial_weights(random_detector(2), read_weights(path), path)
+        load_initial_weights(random_detector(tiny.detector, 2), read_weights(path), path)
     assert str(path) in str(caught.value)
 
 
 def test_training_from_a_missing_file_is_refused_before_anything_is_written(
-    layout: StoreLayout, tmp_path: Path
+    layout: StoreLayout, tiny: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match="is not a file"):
         train.fn(
             layout,
             ModelLayout(tmp_path / "model"),
-            with_changes(init_from=tmp_path / "nothing.pth"),
+            with_changes(tiny.training, init_from=tmp_path / "nothing.pth"),
         )
     assert not (tmp_path / "model").exists()
 
