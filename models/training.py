@@ -221,10 +221,14 @@ def _parameter_groups(detector: Detector, weight_decay: float) -> list[dict[str,
 def _loaders(
     train_set: CropDataset, val_set: CropDataset, sampler: EpochSampler, settings: TrainSettings
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    has_workers = settings.num_loader_workers > 0
     common: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "collate_fn": collate,
         "num_workers": settings.num_loader_workers,
+        # Never fork: the threads of Prefect and torch do not survive it.
+        "multiprocessing_context": "forkserver" if has_workers else None,
+        "persistent_workers": has_workers,
         "pin_memory": torch.cuda.is_available(),
     }
     return DataLoader(train_set, sampler=sampler, **common), DataLoader(val_set, **common)

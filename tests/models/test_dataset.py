@@ -145,6 +145,7 @@ def test_batches_are_the_same_with_and_without_loader_processes(
             batch_size=4,
             collate_fn=collate,
             num_workers=num_workers,
+            multiprocessing_context="forkserver" if num_workers else None,
         )
         return list(loader)
 
