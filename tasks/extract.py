@@ -3,10 +3,11 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from tasks.faces.worker import extract_one, start_worker
 
 _VIDEOS_PER_PROCESS = 500
 """A process is replaced after this many videos: decord and MediaPipe leak a little."""
+_MAX_FUTILE_POOLS = 3
+"""Pools in a row that broke before any video was done."""
 
 
 @task(name="extract shard", task_run_name="extract {shard.name}")
@@ -55,31 +58,75 @@ def extract_shard(
 
 def extract_videos(
     shard: Shard, settings: PreprocessSettings, run: RunSettings
+) -> list[VideoResult]:
+    """One result for every video of the shard, in its order, whatever happens to one of them.
+
+    Raises:
+        FaceModelError: the face detector cannot be had or started.
+        WorkerError: decode processes cannot start.
+    """
+    videos = dict(zip(shard.video_ids, shard.paths, strict=True))
+    results: dict[str, VideoResult] = {}
+    num_futile = 0
+    title = f"extract shard {shard.position}"
+    with progress_bar(total=len(videos), description=title, unit="videos") as bar:
+        while pending := {name: path for name, path in videos.items() if name not in results}:
+            # After a pool that did nothing, one video at a time, to find the one to blame.
+            chosen = dict(list(pending.items())[:1]) if num_futile else pending
+            done = {r.video_id: r for r in _pool_results(chosen, settings, run, bar.update)}
+            num_futile = 0 if done else num_futile + 1
+            if num_futile == _MAX_FUTILE_POOLS:
+                done = {video_id: _blamed(video_id, results, run) for video_id in chosen}
+                num_futile = 0
+            results |= done
+    return [results[video_id] for video_id in shard.video_ids]
+
+
+def _pool_results(
+    videos: Mapping[str, str],
+    settings: PreprocessSettings,
+    run: RunSettings,
+    on_video: Callable[[], object],
 ) -> Iterator[VideoResult]:
-    """One result for every video of the shard, in order of submission, whatever happens to it."""
+    """Results of one pool of processes; some are missing if the pool itself broke.
+
+    It does when a process dies before it could say which video it had taken.
+    """
     model_path = find_face_model(settings.face_model_sha256)
-    num_workers = min(run.num_workers or _available_cores(), len(shard.video_ids))
     pool = pebble.ProcessPool(
-        max_workers=num_workers,
+        max_workers=min(run.num_workers or _available_cores(), len(videos)),
         max_tasks=_VIDEOS_PER_PROCESS,
         initializer=start_worker,
         initargs=(settings, model_path, run.max_memory_bytes, os.getpid()),
         context=multiprocessing.get_context("spawn"),
     )
     try:
-        futures = [
-            (video_id, _submit(pool, path, video_id, run))
-            for video_id, path in zip(shard.video_ids, shard.paths, strict=True)
-        ]
-        title = f"extract shard {shard.position}"
-        with progress_bar(total=len(futures), description=title, unit="videos") as bar:
-            for video_id, future in futures:
+        futures = {
+            video_id: _submit(pool, path, video_id, run) for video_id, path in videos.items()
+        }
+        for video_id, future in futures.items():
+            with suppress(BrokenProcessPool):
                 yield _result(video_id, future, run)
-                bar.update(1)
+                on_video()
         pool.close()
     finally:
         pool.stop()
         pool.join()
+
+
+def _blamed(video_id: str, others: Mapping[str, VideoResult], run: RunSettings) -> VideoResult:
+    """The result of a video on which every pool broke.
+
+    Raises:
+        WorkerError: no video was ever done, so it is not this one's fault.
+    """
+    if not others:
+        raise WorkerError(
+            "decode processes die while they start; give them more memory "
+            f"(max_memory_bytes is {run.max_memory_bytes})"
+        )
+    reason = "the decode process died on this video every time"
+    return VideoResult(video_id=video_id, status=Status.DECODE_ERROR, reason=reason)
 
 
 def _submit(
@@ -101,13 +148,8 @@ def _result(video_id: str, future: "Future[VideoResult]", run: RunSettings) -> V
         was_killed = error.exitcode == -signal.SIGKILL
         status = Status.OUT_OF_MEMORY if was_killed else Status.DECODE_ERROR
         reason = f"the decode process died on this video (exit code {error.exitcode})"
-    except FaceModelError:
+    except (FaceModelError, BrokenProcessPool):
         raise
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "decode processes die while they start; give them more memory "
-            f"(max_memory_bytes is {run.max_memory_bytes})"
-        ) from error
     except MemoryError:
         status, reason = Status.OUT_OF_MEMORY, "needed more memory than a decode process may use"
     except Exception as error:  # noqa: BLE001 - a video must never end the batch
