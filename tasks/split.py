@@ -137,8 +137,11 @@ def _previous(layout: StoreLayout) -> tuple[SplitSettings | None, dict[str, str]
     """Settings and assignments of the store's split, if it has one."""
     if not layout.split_path.exists():
         return None, {}
-    settings = SplitSettings.model_validate_json(read_metadata(layout.split_path)["settings"])
     rows = read_rows(layout.split_path, SPLIT)
+    stored = read_metadata(layout.split_path).get("settings")
+    if stored is None:
+        raise StoreError(f"{layout.split_path} lacks its settings; delete it and split again")
+    settings = SplitSettings.model_validate_json(stored)
     return settings, {row["video_id"]: row["split"] for row in rows}
 
 
