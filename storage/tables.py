@@ -22,11 +22,9 @@ def write_table(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write rows (missing keys become null) as Parquet; the same rows give the same bytes."""
-    rows = list(rows)
-    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     if metadata:
         schema = schema.with_metadata({**schema.metadata, **metadata})
-    table = pa.Table.from_arrays(columns, schema=schema)
+    table = _to_table(rows, schema)
     table.validate(full=True)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -34,10 +32,8 @@ def write_table(
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as CSV with the schema's columns; null is an empty, unquoted cell."""
-    rows = list(rows)
-    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(pa.Table.from_arrays(columns, schema=schema), temporary)
+        pyarrow.csv.write_csv(_to_table(rows, schema), temporary)
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
@@ -77,6 +73,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
     return {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+def _to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    rows = list(rows)
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:

@@ -10,9 +10,9 @@ from prefect import task
 from reelcheck.records import InputFile
 from reelcheck.status import Status
 from storage.layout import StoreLayout
-from storage.schemas import MANIFEST, SEQUENCES, VIDEO_RESULTS, VIDEOS
+from storage.schemas import MANIFEST, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_table
-from tasks.discover import RETRIED
+from tasks.discover import known_results
 
 LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator")
 _log = logging.getLogger(__name__)
@@ -33,13 +33,7 @@ def collect_tables(
     Returns:
         Number of this source's files per status.
     """
-    results: dict[str, Row] = {}
-    for shard in layout.done_shards():
-        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS):
-            if row["status"] not in RETRIED:
-                results[row["video_id"]] = row
-            else:  # a later run may have got further with this video
-                results.setdefault(row["video_id"], row)
+    results = known_results(layout)
     new_rows = [_video_row(file, results) for file in files]
     rows = sorted(
         _other_rows(layout, new_rows, is_complete=is_complete) + new_rows,

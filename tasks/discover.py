@@ -20,11 +20,11 @@ from reelcheck.records import InputFile, Shard
 from reelcheck.status import Status
 from storage.layout import StoreLayout
 from storage.schemas import VIDEO_RESULTS, VIDEOS
-from storage.tables import read_rows
+from storage.tables import Row, read_rows
 from tasks.faces.weights import sha256_of
 from tasks.labels import label_files
 
-RETRIED = (Status.INTERNAL_ERROR, Status.UNREADABLE)
+_RETRIED = (Status.INTERNAL_ERROR, Status.UNREADABLE)
 """Outcomes that say nothing of the video itself; the next run tries again."""
 
 
@@ -87,14 +87,10 @@ def plan_shards(
 ) -> tuple[Shard, ...]:
     """Shards of the contents that no finished shard holds yet; the same files, the same shards.
 
-    What was not the video's own fault (``RETRIED``) counts as not done.
+    What was not the video's own fault (``_RETRIED``) counts as not done.
     """
-    done = {
-        row["video_id"]
-        for shard in layout.done_shards()
-        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS)
-        if row["status"] not in RETRIED
-    }
+    results = known_results(layout)
+    done = {video_id for video_id, row in results.items() if row["status"] not in _RETRIED}
     pending: dict[str, str] = {}
     for file in files:
         if file.video_id is not None and file.status is None and file.video_id not in done:
@@ -102,6 +98,18 @@ def plan_shards(
     items = sorted(pending.items())
     parts = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
     return tuple(_shard(part, f"{n}/{len(parts)}") for n, part in enumerate(parts, start=1))
+
+
+def known_results(layout: StoreLayout) -> dict[str, Row]:
+    """Video id -> what the finished shards say of it; of several, one that is not to be retried."""
+    results: dict[str, Row] = {}
+    for shard in layout.done_shards():
+        for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS):
+            if row["status"] not in _RETRIED:
+                results[row["video_id"]] = row
+            else:  # a later run may have got further with this video
+                results.setdefault(row["video_id"], row)
+    return results
 
 
 def _shard(items: Sequence[tuple[str, str]], position: str) -> Shard:
