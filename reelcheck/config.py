@@ -29,10 +29,22 @@ class Settings(BaseModel):
 class PreprocessSettings(Settings):
     """Everything that decides which pixels a model sees."""
 
-    algorithm: Literal[1] = 1
+    algorithm: Literal[2] = 2
     """Raised by us whenever the code's output changes for the same settings."""
+    sampling: Literal["spread", "clips", "uniform", "all"] = "spread"
+    """Which frames are looked at.
+
+    spread: ``num_frames`` over the whole video, each moved to a frame nearby that costs less to
+    decode; clips: ``num_clips`` runs of neighbouring frames; uniform: ``num_frames`` at even
+    places exactly; all: every frame."""
     num_frames: Annotated[int, Field(ge=1, le=1000)] = 30
-    """Frames sampled evenly over the whole video."""
+    """Frames of spread and uniform."""
+    num_clips: Annotated[int, Field(ge=1, le=100)] = 6
+    """Runs of clips, and at most so many of a second, closer look."""
+    clip_frames: Annotated[int, Field(ge=1, le=1000)] = 12
+    """Frames of one run."""
+    max_snap_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+    """How far a sample of spread or clips may move; see ``tasks/faces/plan.py``."""
     min_sequence_frames: Annotated[int, Field(ge=1)] = 10
     """A face seen on fewer frames gives no crop sequence."""
     max_sequence_frames: Annotated[int, Field(ge=1, le=1000)] = 30
@@ -47,6 +59,8 @@ class PreprocessSettings(Settings):
     """Detector certainty from which a box is followed."""
     min_track_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.6
     """A track counts as a face when its median certainty reaches this."""
+    align_eyes: bool = False
+    """Turn each crop so that the eyes are level."""
     face_model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = FULL_RANGE_SHA256
     """Which face detector; follows ``REELCHECK_FACE_MODEL`` when that is set."""
 
@@ -54,8 +68,10 @@ class PreprocessSettings(Settings):
     def _lengths_fit(self) -> "PreprocessSettings":
         if not self.min_sequence_frames <= self.max_sequence_frames:
             raise ValueError("min_sequence_frames must not exceed max_sequence_frames")
-        if self.min_sequence_frames > self.num_frames:
+        if self.sampling in {"spread", "uniform"} and self.min_sequence_frames > self.num_frames:
             raise ValueError("min_sequence_frames must not exceed num_frames")
+        if self.sampling == "clips" and self.min_sequence_frames > self.clip_frames:
+            raise ValueError("min_sequence_frames must not exceed clip_frames")
         return self
 
 
@@ -66,10 +82,15 @@ class RunSettings(Settings):
     """Decode processes; None: one per core that this process may use."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Videos per Prefect task."""
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    """auto: decord where it is exact and nothing can be left out, else PyAV; decord: wherever it is
+    exact; pyav: always. The frames are the same."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Deadline for one video."""
+    """Deadline for one video: half of it for the first attempt, half for the second."""
     max_memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
     """Private memory that one decode process may take (Linux)."""
+    compress_crops: bool = False
+    """Store crops as zstd: two thirds of the bytes, nearly three times the reading time."""
 
 
 class SplitSettings(Settings):

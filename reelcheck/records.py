@@ -3,7 +3,8 @@
 A stage never fills in another stage's record: it returns a new one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,35 @@ class InputFile:
     generator: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PacketIndex:
+    """A video stream's P packets in decoding order: what depends on what.
+
+    A stream of which nothing is known has one restart, the first packet, and references only.
+    """
+
+    frame_index_P: NDArray[np.int64]
+    """Position of the packet's picture among the shown frames; -1: decoded but not shown."""
+    pts_P: NDArray[np.int64]
+    """Presentation times in units of the stream's time base; tells packets apart."""
+    is_restart_P: NDArray[np.bool_]
+    """Nothing from here on needs what came before, except pictures shown before this one."""
+    is_reference_P: NDArray[np.bool_]
+    """Other pictures may be predicted from this one; if not, it can be left undecoded."""
+
+    @property
+    def num_packets(self) -> int:
+        """P."""
+        return len(self.frame_index_P)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class VideoProbe:
     """What the container says after one pass over its packets, nothing decoded."""
 
     container: str
     codec: str
+    pixel_format: str | None
     width: int
     """Pixels of the picture as stored: before rotation."""
     height: int
@@ -58,6 +82,9 @@ class VideoProbe:
     """No second picture stream or cover that a decoder might take instead."""
     has_edit_list: bool
     """Some packets are decoded but not shown."""
+    is_interlaced: bool
+    """Pictures are woven from two fields, whose colours decoders place differently."""
+    packets: PacketIndex
 
     @property
     def num_frames(self) -> int:
@@ -68,6 +95,25 @@ class VideoProbe:
     def duration_seconds(self) -> float:
         """Time from the first shown frame to the last."""
         return self.pts_seconds[-1] - self.pts_seconds[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DecodePlan:
+    """Which frames of a video are wanted, and which packets give them."""
+
+    frame_indices: tuple[int, ...]
+    """Wanted frames, ascending."""
+    runs: tuple[NDArray[np.int64], ...]
+    """Packets to decode, ascending; each run begins where decoding can start anew."""
+    num_packets_in_order: int
+    """Packets that a reader which leaves nothing out decodes for the same frames."""
+    largest_snap_seconds: float
+    """How far the farthest frame lies from the place that was asked for."""
+
+    @property
+    def num_packets(self) -> int:
+        """Packets to decode."""
+        return sum(len(run) for run in self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +140,8 @@ class FaceBox:
     xyxy: tuple[float, float, float, float]
     """x1, y1, x2, y2 in pixels of the upright frame; may reach beyond it."""
     confidence: float
+    eyes_xy: tuple[tuple[float, float], tuple[float, float]] | None = None
+    """The eye on the left of the picture, then the other; in pixels of the upright frame."""
 
     @property
     def side_pixels(self) -> float:
@@ -120,6 +168,10 @@ class CropSequence:
     pts_seconds: tuple[float, ...]
     boxes_xyxy: tuple[tuple[float, float, float, float], ...]
     confidences: tuple[float, ...]
+    sharpness: tuple[float, ...]
+    """Variance of the Laplacian of each crop's luma: small means blurred."""
+    brightness: tuple[float, ...]
+    """Mean luma of each crop, 0 to 255."""
 
     def __post_init__(self) -> None:
         """All per-frame fields must have the same length."""
@@ -129,6 +181,8 @@ class CropSequence:
             len(self.pts_seconds),
             len(self.boxes_xyxy),
             len(self.confidences),
+            len(self.sharpness),
+            len(self.brightness),
         }
         if len(lengths) != 1:
             raise ValueError(f"crop sequence {self.sequence_id} has unequal lengths: {lengths}")
@@ -156,6 +210,11 @@ class VideoResult:
     duration_seconds: float | None = None
     num_frames: int | None = None
     decoder: str | None = None
+    """What gave the frames; of several in turn, the last."""
+    num_packets_decoded: int | None = None
+    """Packets that the plan sent to the decoder."""
+    largest_snap_seconds: float | None = None
+    """How far the plan moved a sample for the sake of speed."""
     num_frames_sampled: int | None = None
     """Frames asked of the decoder."""
     num_frames_decoded: int | None = None
@@ -163,7 +222,12 @@ class VideoResult:
     num_frames_with_face: int | None = None
     num_faces: int | None = None
     """Face tracks long enough to be judged."""
+    head_rotation: int | None = None
+    """Degrees, counter-clockwise, by which frames were turned to find and cut out the faces; boxes
+    lie on the frame as shown."""
     sequences: tuple[CropSequence, ...] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds of demux, decode, detect and crop; belongs to the run, never to a table."""
 
 
 @dataclass(frozen=True, kw_only=True)

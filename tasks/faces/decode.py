@@ -1,15 +1,21 @@
-"""Decode chosen frames of a video, upright and with square pixels.
+"""Decode the frames of a plan, upright and with square pixels; docs/decoding.md has the figures.
 
-- decord is the project's decoder. It is used strictly forwards, because its seeks return other
-  frames than asked for on several kinds of stream.
-- Where even that is known to be wrong (MPEG-TS, edit lists, other containers than MP4 and Matroska)
-  or decord cannot open the file, PyAV decodes instead, also strictly forwards.
-- Frames are streamed: one is alive at a time.
+Three ways, tried in turn until all wanted frames are there:
+
+- decord, strictly forwards, because its seeks return other frames than asked for on several kinds
+  of stream; only where it is known to be exact. It can leave out nothing.
+- PyAV by plan: only the packets that are needed are decoded. At the first sign of damage it stops,
+  because what a decoder makes up for lost data depends on everything it saw before.
+- PyAV in order: every packet, as in every player, and a damaged frame gives way to the next good
+  one.
+
+All give the same pixels. Frames are streamed: one is alive at a time.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,92 +23,268 @@ from typing import TYPE_CHECKING, Literal
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from reelcheck.errors import VideoError
-from reelcheck.records import RGB, Frame, VideoProbe
+from reelcheck.records import RGB, DecodePlan, Frame, VideoProbe
 from reelcheck.status import Status
-from tasks.faces.probe import open_container, video_stream
+from tasks.faces.probe import coded_packets, demuxed_packets, open_container, video_stream
 
 if TYPE_CHECKING:
     import decord
 
-Decoder = Literal["decord", "pyav"]
+_Way = Literal["decord", "pyav by plan", "pyav in order"]
 _DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+_DECORD_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
+"""It converts other formats, such as 10 bits, to other shades of colour."""
+_NOT_DECORD = {"av1", "theora"}
+"""Codecs that its FFmpeg lacks."""
+_DECORD_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}
+_EBML = b"\x1a\x45\xdf\xa3"
+_WORTH_LEAVING_OUT = 0.9
+"""A plan that decodes a larger share of the packets gains nothing over decord."""
 _SAME_TIME_SECONDS = 1e-6
 
 
-def choose_decoder(probe: VideoProbe) -> Decoder:
-    """Which decoder reads this stream exactly when read from the start."""
-    exact = (
+def reads_exactly(probe: VideoProbe) -> bool:
+    """Whether decord, read from the start, gives this stream's frames and no others."""
+    return (
         probe.container in _DECORD_CONTAINERS
+        and probe.pixel_format in _DECORD_PIXELS
+        and probe.height % 2 == 0  # else it places the colours of the last lines differently
         and probe.is_only_video_stream
         and probe.has_pts
         and not probe.has_edit_list
+        and not probe.is_interlaced
         and not _is_anamorphic(probe)
+        and probe.codec not in _NOT_DECORD
+        and find_spec("decord") is not None
     )
-    return "decord" if exact and find_spec("decord") is not None else "pyav"
 
 
-@dataclass
 class FrameReader:
-    """Iterate over chosen frames of a video, ascending, falling back from decord to PyAV.
+    """Iterate over the frames of a plan, ascending.
 
     Args:
         path: the video.
-        probe: its packet index.
-        frame_indices: ascending positions among the shown frames.
+        probe: what is known of it.
+        plan: which frames, and which packets give them.
+        decoder: ``auto`` takes decord where it is exact and the plan leaves nothing out;
+            ``decord`` takes it wherever it is exact; ``pyav`` never.
+        is_retry: begin with the other decoder than the first attempt did.
 
-    After iteration ``decoder`` says which decoder gave the frames, and ``problem`` what the
-    decoder last complained of (None: nothing).
+    After iteration ``decoder`` says which decoder gave the last frames, ``num_packets_decoded`` how
+    many packets all ways together were to decode, and ``problem`` what the decoder last complained
+    of (None: nothing).
 
     Raises:
         VideoError: while iterating, when no frame at all can be decoded.
     """
 
-    path: Path
-    probe: VideoProbe
-    frame_indices: Sequence[int]
-    decoder: Decoder = field(init=False)
-    problem: str | None = field(init=False, default=None)
+    def __init__(
+        self,
+        path: Path,
+        probe: VideoProbe,
+        plan: DecodePlan,
+        *,
+        decoder: Literal["auto", "decord", "pyav"] = "auto",
+        is_retry: bool = False,
+    ) -> None:
+        self.problem: str | None = None
+        self.num_packets_decoded = 0
+        self._path, self._probe, self._plan = path, probe, plan
+        self._converter = VideoReformatter()
+        self._ways = _ways(probe, plan, decoder, is_retry=is_retry)
 
-    def __post_init__(self) -> None:
-        self.decoder = choose_decoder(self.probe)
+    @property
+    def decoder(self) -> Literal["decord", "pyav"]:
+        """The decoder in use."""
+        return "decord" if self._ways[0] == "decord" else "pyav"
 
     def __iter__(self) -> Iterator[Frame]:
-        remaining = list(self.frame_indices)
-        if self.decoder == "decord":
-            for frame in self._decord_frames():
-                remaining = remaining[1:]
+        remaining = list(self._plan.frame_indices)
+        num_frames = 0
+        while remaining:
+            for frame in self._frames(remaining):
+                remaining = [index for index in remaining if index > frame.frame_index]
+                num_frames += 1
                 yield frame
-            if not remaining:
-                return
-            self.decoder = "pyav"
-        num_frames = len(self.frame_indices) - len(remaining)
-        for frame in _pyav_frames(self, remaining):
-            num_frames += 1
-            yield frame
+            if len(self._ways) == 1:
+                break
+            if remaining:
+                self._ways = self._ways[1:]
         if num_frames == 0:
             reason = self.problem or "the decoder gave no usable frame"
             raise VideoError(Status.DECODE_ERROR, reason)
 
-    def _decord_frames(self) -> Iterator[Frame]:
-        """Frames until the end or until decord fails; PyAV then takes the rest."""
+    def _frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
+        way = self._ways[0]
+        in_order = self._plan.num_packets_in_order
+        self.num_packets_decoded += self._plan.num_packets if way == "pyav by plan" else in_order
+        if way == "decord":
+            yield from self._decord_frames(wanted)
+            return
+        with open_container(self._path) as container:
+            stream = video_stream(container)
+            stream.codec_context.thread_count = 1
+            if way == "pyav by plan":
+                yield from self._planned_frames(container, stream, wanted)
+            else:
+                yield from self._frames_in_order(container, stream, wanted)
+
+    def _decord_frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
+        """Frames until the end or until decord fails."""
         import decord  # noqa: PLC0415 - absent on platforms without a wheel
 
+        if not _begins_as_video(self._path):
+            return
         decord.logging.set_level(decord.logging.QUIET)
-        try:
-            reader = decord.VideoReader(str(self.path.absolute()), ctx=decord.cpu(0), num_threads=1)
-            if len(reader) != self.probe.num_frames:
+        with suppress(decord.DECORDError, RuntimeError, StopIteration):
+            path = str(self._path.absolute())
+            reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+            if len(reader) != self._probe.num_frames:
                 return
             key_frames = reader.get_key_indices()
             position = 0
-            for index in self.frame_indices:
+            for index in wanted:
                 _advance(reader, position, index, key_frames)
-                yield _frame(self.probe, index, reader.next().asnumpy())
+                yield self._frame(index, reader.next().asnumpy())
                 position = index + 1
-        except (decord.DECORDError, RuntimeError, StopIteration):
+
+    def _planned_frames(
+        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
+    ) -> Iterator[Frame]:
+        """Frames until the last wanted one or until anything is wrong."""
+        packets = self._probe.packets
+        index_of_pts = dict(
+            zip(packets.pts_P.tolist(), packets.frame_index_P.tolist(), strict=True)
+        )
+        remaining, wanted_set = deque(wanted), set(wanted)
+        # Without this FFmpeg hides damage.
+        stream.codec_context.options = {"err_detect": "explode"}
+        try:
+            for picture in _decoded_runs(container, stream, self._probe, self._plan):
+                index = index_of_pts.get(picture.pts, -1)
+                if picture.is_corrupt:
+                    return
+                if index not in wanted_set:
+                    continue
+                if index != remaining.popleft():
+                    return  # one is missing
+                yield self._frame(index, self._upright(picture))
+                if not remaining:
+                    return
+        except (av.FFmpegError, ValueError, VideoError):
             return
+
+    def _frames_in_order(
+        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
+    ) -> Iterator[Frame]:
+        """The wanted frames by presentation time; a damaged one gives way to the next good one."""
+        times = self._probe.pts_seconds
+        remaining = list(wanted)
+        for position, picture in enumerate(self._decoded_in_order(container, stream)):
+            if not remaining:
+                return
+            timed = self._probe.has_pts and picture.pts is not None
+            time = picture.time if timed else times[min(position, len(times) - 1)]
+            if picture.is_corrupt or time < times[remaining[0]] - _SAME_TIME_SECONDS:
+                continue
+            index = bisect_left(times, time - _SAME_TIME_SECONDS)
+            remaining = [later for later in remaining if later > index]
+            yield self._frame(index, self._upright(picture))
+
+    def _decoded_in_order(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """All frames. As in every player, a packet that cannot be decoded is left out."""
+        try:
+            for packet in demuxed_packets(container, stream):
+                try:
+                    yield from packet.decode()
+                except (av.FFmpegError, ValueError) as error:
+                    self.problem = getattr(error, "strerror", None) or str(error)
+        except av.FFmpegError as error:
+            self.problem = error.strerror
+
+    def _upright(self, picture: av.VideoFrame) -> RGB:
+        """RGB with square pixels, turned as the display matrix says (counter-clockwise)."""
+        # A picture's own converter would be made anew for every picture.
+        converted = self._converter.reformat(picture, format="rgb24").to_ndarray()
+        rgb = np.asarray(converted, np.uint8)
+        if _is_anamorphic(self._probe):
+            size = (round(picture.width * self._probe.pixel_aspect), picture.height)
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.rot90(rgb, k=round(picture.rotation / 90) % 4)
+
+    def _frame(self, index: int, rgb: RGB) -> Frame:
+        index = min(index, self._probe.num_frames - 1)
+        return Frame(
+            frame_index=index,
+            pts_seconds=self._probe.pts_seconds[index],
+            rgb_HWC=np.ascontiguousarray(rgb),
+        )
+
+
+def _ways(
+    probe: VideoProbe,
+    plan: DecodePlan,
+    decoder: Literal["auto", "decord", "pyav"],
+    *,
+    is_retry: bool,
+) -> tuple[_Way, ...]:
+    """Ways to decode, in the order in which to try them."""
+    by_pyav: tuple[_Way, ...] = ("pyav in order",)
+    if plan.num_packets < plan.num_packets_in_order:
+        by_pyav = ("pyav by plan", *by_pyav)
+    by_decord: tuple[_Way, ...] = ("decord", "pyav in order")
+    leaves_out = plan.num_packets < _WORTH_LEAVING_OUT * plan.num_packets_in_order
+    if not reads_exactly(probe):
+        return by_pyav[-1:] if is_retry else by_pyav
+    prefers_decord = decoder == "decord" or (decoder == "auto" and not leaves_out)
+    return by_decord if prefers_decord != is_retry else by_pyav
+
+
+def _decoded_runs(
+    container: InputContainer, stream: VideoStream, probe: VideoProbe, plan: DecodePlan
+) -> Iterator[av.VideoFrame]:
+    """Pictures of the plan's packets and no others.
+
+    Packets between runs are read and dropped, never sought past: that costs 4 microseconds each,
+    and a seek may land elsewhere.
+
+    Raises:
+        av.FFmpegError: anything is wrong with them.
+        VideoError: the file gave other packets than when it was probed.
+    """
+    context = stream.codec_context
+    packets = enumerate(coded_packets(container, stream))
+    for number, run in enumerate(plan.runs):
+        if number:
+            yield from context.decode(None)
+            context.flush_buffers()
+        needed = set(run.tolist())
+        for position, packet in packets:
+            if position in needed:
+                if packet.pts != probe.packets.pts_P[position]:
+                    raise VideoError(Status.DECODE_ERROR, "the file changed while it was read")
+                yield from context.decode(packet)
+            if position >= run[-1]:
+                break
+    yield from context.decode(None)
+
+
+def _begins_as_video(path: Path) -> bool:
+    """Whether the first bytes are those of MP4 or Matroska.
+
+    decord's FFmpeg cannot be told which formats to use: a file that is a playlist at first sight
+    and a video further inside would make it open what the playlist names.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head[4:] in _DECORD_BOXES or head.startswith(_EBML)
 
 
 def _advance(
@@ -127,54 +309,3 @@ def _advance(
 
 def _is_anamorphic(probe: VideoProbe) -> bool:
     return abs(probe.pixel_aspect - 1) > 0.02
-
-
-def _pyav_frames(reader: FrameReader, frame_indices: Sequence[int]) -> Iterator[Frame]:
-    """The wanted frames by presentation time; a damaged frame gives way to the next good one."""
-    times = reader.probe.pts_seconds
-    wanted = list(frame_indices)
-    with open_container(reader.path) as container:
-        stream = video_stream(container)
-        stream.codec_context.thread_count = 1
-        for position, frame in enumerate(_decoded(reader, container.demux(stream))):
-            if not wanted:
-                return
-            timed = reader.probe.has_pts and frame.pts is not None
-            time = frame.time if timed else times[min(position, len(times) - 1)]
-            if frame.is_corrupt or time < times[wanted[0]] - _SAME_TIME_SECONDS:
-                continue
-            index = bisect_left(times, time - _SAME_TIME_SECONDS)
-            wanted = [later for later in wanted if later > index]
-            yield _frame(reader.probe, index, _upright(frame, reader.probe))
-
-
-def _decoded(
-    reader: FrameReader, packets: "Iterable[av.Packet[VideoStream]]"
-) -> Iterator[av.VideoFrame]:
-    """All frames in order. As in every player, a packet that cannot be decoded is left out."""
-    try:
-        for packet in packets:
-            try:
-                yield from packet.decode()
-            except (av.FFmpegError, ValueError) as error:
-                reader.problem = getattr(error, "strerror", None) or str(error)
-    except av.FFmpegError as error:
-        reader.problem = error.strerror
-
-
-def _upright(frame: av.VideoFrame, probe: VideoProbe) -> RGB:
-    """RGB picture with square pixels, turned as the display matrix says (counter-clockwise)."""
-    rgb = frame.to_ndarray(format="rgb24")
-    if _is_anamorphic(probe):
-        size = (round(frame.width * probe.pixel_aspect), frame.height)
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return np.rot90(rgb, k=round(frame.rotation / 90) % 4)
-
-
-def _frame(probe: VideoProbe, index: int, rgb: RGB) -> Frame:
-    index = min(index, probe.num_frames - 1)
-    return Frame(
-        frame_index=index,
-        pts_seconds=probe.pts_seconds[index],
-        rgb_HWC=np.ascontiguousarray(rgb),
-    )

@@ -5,17 +5,21 @@
   playlist or a concat script named ``.mp4`` reaches nothing.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from reelcheck.errors import VideoError
-from reelcheck.records import VideoProbe
+from reelcheck.records import PacketIndex, VideoProbe
 from reelcheck.status import Status
+from tasks.faces.bitstream import PacketFacts, fact_reader
 
 _VIDEO_DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,ogg,mpegts,mpeg,mpegvideo,asf,gif,apng,h264,hevc,"
@@ -26,6 +30,8 @@ _OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": f"{_VIDEO_DEMUXERS},{_PICTURE_DEMUXERS}",
 }
+_PROGRESSIVE = 1
+"""FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, above that interlaced."""
 _FALLBACK_FPS = 25.0
 """FFmpeg's own guess for raw streams, which carry no time stamps."""
 
@@ -85,54 +91,106 @@ def probe_video(path: Path) -> VideoProbe:
         stream = video_stream(container)
         if getattr(stream, "codec_context", None) is None:
             raise VideoError(Status.UNSUPPORTED, "the video stream's codec is unknown")
-        times = _packet_times(container, stream)
-        if not times.pts_seconds:
+        packets = list(_described_packets(container, stream))
+        shown = [packet for packet in packets if packet.is_shown]
+        if not shown:
             raise VideoError(Status.DECODE_ERROR, "the video stream holds no frames")
         if stream.width == 0 or stream.height == 0:
             raise VideoError(Status.DECODE_ERROR, "the picture size is unknown: no key frame found")
-        pixel_aspect = _pixel_aspect(stream)
+        known_pts = {packet.pts for packet in shown} - {None}
+        # Raw streams have no time stamps; where a stream was spliced they start anew.
+        has_pts = len(known_pts) == len(shown) and stream.time_base is not None
         return VideoProbe(
             container=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
+            pixel_format=stream.codec_context.pix_fmt,
             width=stream.width,
             height=stream.height,
-            pixel_aspect=pixel_aspect,
+            pixel_aspect=_pixel_aspect(stream),
             average_fps=float(stream.average_rate) if stream.average_rate else None,
-            pts_seconds=times.pts_seconds,
-            has_pts=times.has_pts,
+            pts_seconds=_times(shown, stream, has_pts=has_pts),
+            has_pts=has_pts,
             is_only_video_stream=len(container.streams.video) == 1,
-            has_edit_list=times.has_edit_list,
+            has_edit_list=any(packet.is_discard for packet in packets),
+            is_interlaced=stream.codec_context.field_order > _PROGRESSIVE,
+            packets=_index(packets, has_pts=has_pts),
         )
 
 
-class _Times(NamedTuple):
-    pts_seconds: tuple[float, ...]
-    has_pts: bool
-    has_edit_list: bool
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    is_discard: bool
+    facts: PacketFacts | None
+
+    @property
+    def is_shown(self) -> bool:
+        return not self.is_discard and (self.facts is None or self.facts.is_shown)
 
 
-def _packet_times(container: InputContainer, stream: VideoStream) -> _Times:
-    """Ascending times of the shown frames."""
-    times: list[float] = []
-    num_packets = num_discarded = 0
+def demuxed_packets(
+    container: InputContainer, stream: VideoStream
+) -> "Iterator[av.Packet[VideoStream]]":
+    """All packets of a stream; the last is empty and tells the decoder that it is over.
+
+    Raises:
+        av.FFmpegError: the file is damaged here; what was read so far still counts.
+    """
+    # After the last one PyAV trips over streams that began inside the file (its issue 692).
+    with suppress(IndexError):
+        yield from container.demux(stream)
+
+
+def coded_packets(
+    container: InputContainer, stream: VideoStream
+) -> "Iterator[av.Packet[VideoStream]]":
+    """The packets that hold pictures: the order in which ``PacketIndex`` counts them.
+
+    Raises:
+        av.FFmpegError: the file is damaged here; what was read so far still counts.
+    """
+    return (packet for packet in demuxed_packets(container, stream) if packet.size)
+
+
+def _described_packets(container: InputContainer, stream: VideoStream) -> Iterator[_Packet]:
+    read_facts = fact_reader(stream)
     try:
-        for packet in container.demux(stream):
-            if not packet.size:
-                continue
-            num_packets += 1
-            if packet.is_discard:
-                num_discarded += 1
-            elif packet.pts is not None and packet.time_base is not None:
-                times.append(float(packet.pts * packet.time_base))
+        for packet in coded_packets(container, stream):
+            facts = read_facts(packet) if read_facts else None
+            yield _Packet(packet.pts, packet.is_discard, facts)
     except av.FFmpegError:
-        pass  # a damaged end: what was read so far still counts
-    num_frames = num_packets - num_discarded
-    # Raw streams have no time stamps; where a stream was spliced they start anew.
-    has_pts = len(set(times)) == num_frames
-    if not has_pts:
-        fps = float(stream.average_rate or _FALLBACK_FPS)
-        times = [index / fps for index in range(num_frames)]
-    return _Times(tuple(sorted(times)), has_pts, has_edit_list=num_discarded > 0)
+        return
+
+
+def _times(shown: Sequence[_Packet], stream: VideoStream, *, has_pts: bool) -> tuple[float, ...]:
+    """Ascending times of the shown frames."""
+    base = stream.time_base
+    if has_pts and base is not None:
+        # Multiplied before divided: whole numbers, so that equal times come out equal.
+        pts = sorted(packet.pts for packet in shown if packet.pts is not None)
+        return tuple(time * base.numerator / base.denominator for time in pts)
+    fps = float(stream.average_rate or _FALLBACK_FPS)
+    return tuple(index / fps for index in range(len(shown)))
+
+
+def _index(packets: Sequence[_Packet], *, has_pts: bool) -> PacketIndex:
+    num_packets = len(packets)
+    is_shown = np.array([packet.is_shown for packet in packets])
+    pts = np.array([-1 if packet.pts is None else packet.pts for packet in packets], np.int64)
+    frame_index = np.full(num_packets, -1)
+    shown_order = np.argsort(pts[is_shown], kind="stable") if has_pts else slice(None)
+    frame_index[np.flatnonzero(is_shown)[shown_order]] = np.arange(is_shown.sum())
+    is_restart, is_reference = np.zeros(num_packets, bool), np.ones(num_packets, bool)
+    facts = [packet.facts for packet in packets if packet.facts is not None]
+    # A packet that cannot be told from another cannot be left out by its name.
+    if has_pts and len(facts) == len(set(pts.tolist())) == num_packets:
+        top_layer = max(fact.layer for fact in facts)
+        is_restart = np.array([fact.is_restart for fact in facts])
+        is_reference = np.array([f.is_reference or f.layer < top_layer for f in facts])
+    is_restart[0] = True
+    return PacketIndex(
+        frame_index_P=frame_index, pts_P=pts, is_restart_P=is_restart, is_reference_P=is_reference
+    )
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -29,7 +29,11 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 ALL_SETTINGS = {
     "preprocess.algorithm",
+    "preprocess.sampling",
     "preprocess.num_frames",
+    "preprocess.num_clips",
+    "preprocess.clip_frames",
+    "preprocess.max_snap_seconds",
     "preprocess.min_sequence_frames",
     "preprocess.max_sequence_frames",
     "preprocess.crop_pixels",
@@ -37,10 +41,13 @@ ALL_SETTINGS = {
     "preprocess.min_face_pixels",
     "preprocess.min_confidence",
     "preprocess.min_track_confidence",
+    "preprocess.align_eyes",
     "preprocess.face_model_sha256",
     "run.num_workers",
     "run.shard_size",
+    "run.decoder",
     "run.timeout_seconds",
+    "run.compress_crops",
     "run.max_memory_bytes",
     "split.val_fraction",
     "split.test_fraction",
@@ -70,7 +77,12 @@ ALL_SETTINGS = {
 }
 # A second valid value for every setting that is hashed and can have one.
 OTHER_VALUES: dict[str, Any] = {
+    "sampling": "uniform",
     "num_frames": 31,
+    "num_clips": 7,
+    "clip_frames": 13,
+    "max_snap_seconds": 4.5,
+    "align_eyes": True,
     "min_sequence_frames": 9,
     "max_sequence_frames": 29,
     "crop_pixels": 113,
@@ -88,7 +100,12 @@ def preprocess_settings(draw: st.DrawFn) -> PreprocessSettings:
     """Any valid preprocessing settings."""
     shortest = draw(st.integers(1, 40))
     return PreprocessSettings(
+        sampling=draw(st.sampled_from(["spread", "clips", "uniform", "all"])),
         num_frames=draw(st.integers(shortest, 1000)),
+        num_clips=draw(st.integers(1, 100)),
+        clip_frames=draw(st.integers(shortest, 1000)),
+        max_snap_seconds=draw(st.floats(0, 60)),
+        align_eyes=draw(st.booleans()),
         min_sequence_frames=shortest,
         max_sequence_frames=draw(st.integers(shortest, 1000)),
         crop_pixels=draw(st.integers(32, 1024)),
@@ -138,7 +155,7 @@ def test_hash_of_defaults_is_what_json_and_sha256_say() -> None:
 
 def test_hash_of_defaults_is_frozen() -> None:
     # It names folders on disk: a change here orphans every store there is.
-    assert settings_hash(PreprocessSettings()) == "781f1ddf30cc"
+    assert settings_hash(PreprocessSettings()) == "8e742a766715"
 
 
 def test_hash_other_values_cover_every_preprocess_setting() -> None:
@@ -265,8 +282,9 @@ def test_load_unknown_key_names_it_and_the_known_ones(key: str) -> None:
         ("num_frames=2.5", ("num_frames", "'2.5'", "integer")),
         ("min_confidence=1", ("min_confidence", "'1'", "less than 1")),
         ("face_model_sha256=abc", ("face_model_sha256", "'abc'", "[0-9a-f]{64}")),
-        ("algorithm=2", ("algorithm", "'2'", "1")),
+        ("algorithm=1", ("algorithm", "'1'", "2")),
         ("num_frames=5", ("min_sequence_frames", "num_frames", "exceed")),
+        ("sampling=some", ("sampling", "'some'", "spread")),
         ("max_sequence_frames=5", ("min_sequence_frames", "max_sequence_frames", "exceed")),
         ("margin.left=1", ("margin", "left", "number")),
     ],

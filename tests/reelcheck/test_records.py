@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reelcheck.records import CropSequence, FaceBox, Frame, InputFile, VideoProbe
+from reelcheck.records import CropSequence, FaceBox, Frame, InputFile, PacketIndex, VideoProbe
 
 
 def sequence(**changes: object) -> CropSequence:
@@ -18,6 +18,8 @@ def sequence(**changes: object) -> CropSequence:
         "pts_seconds": (0.0, 0.1),
         "boxes_xyxy": ((0.0, 0.0, 1.0, 1.0),) * 2,
         "confidences": (0.9, 0.8),
+        "sharpness": (50.0, 60.0),
+        "brightness": (100.0, 110.0),
     }
     return CropSequence(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -30,6 +32,8 @@ def sequence(**changes: object) -> CropSequence:
         {"pts_seconds": ()},
         {"boxes_xyxy": ((0.0, 0.0, 1.0, 1.0),)},
         {"confidences": (0.9, 0.8, 0.7)},
+        {"sharpness": (50.0,)},
+        {"brightness": ()},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -59,9 +63,16 @@ def test_face_box_side_and_centre_of_a_wide_box() -> None:
 
 
 def test_video_probe_counts_and_duration_come_from_shown_frames() -> None:
+    packets = PacketIndex(
+        frame_index_P=np.arange(3),
+        pts_P=np.arange(3),
+        is_restart_P=np.array([True, False, False]),
+        is_reference_P=np.ones(3, bool),
+    )
     probe = VideoProbe(
         container="c",
         codec="c",
+        pixel_format=None,
         width=1,
         height=1,
         pixel_aspect=1.0,
@@ -70,6 +81,8 @@ def test_video_probe_counts_and_duration_come_from_shown_frames() -> None:
         has_pts=True,
         is_only_video_stream=True,
         has_edit_list=False,
+        is_interlaced=False,
+        packets=packets,
     )
     assert (probe.num_frames, probe.duration_seconds) == (3, 2.5)
 

@@ -121,3 +121,10 @@ def any_recipe(request: pytest.FixtureRequest) -> Recipe:
 def any_video(any_recipe: Recipe, make_video: Callable[[Recipe], Path]) -> Path:
     """The video of ``any_recipe``."""
     return make_video(any_recipe)
+
+
+@pytest.fixture(scope="session")
+def every_video(make_video: Callable[[Recipe], Path]) -> list[Path]:
+    """One video of each kind that this build of FFmpeg can make."""
+    known = [recipe for recipe in RECIPES if recipe.codec in av.codecs_available]
+    return [make_video(recipe) for recipe in known]

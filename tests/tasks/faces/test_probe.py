@@ -1,9 +1,6 @@
 """What is said of a video without decoding it, against what a full decode gives."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,23 +189,6 @@ def test_probe_one_frame_is_a_video_of_no_duration(
     assert (probe.num_frames, probe.duration_seconds) == (1, 0.0)
 
 
-@pytest.mark.parametrize("kind", ["concat", "playlist"])
-def test_probe_list_that_names_a_local_video_is_not_followed(
-    make_video: Make, recipe_type: type[Any], tmp_path: Path, kind: str
-) -> None:
-    video = make_video(recipe_type("stream_h264.ts", "mpegts", options={"bf": "2"}))
-    (tmp_path / "secret.ts").write_bytes(video.read_bytes())
-    text = {
-        "concat": "ffconcat version 1.0\nfile secret.ts\n",
-        "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.ts\n#EXT-X-ENDLIST\n",
-    }[kind]
-    path = tmp_path / "a.m3u8"
-    path.write_text(text, encoding="utf-8")
-    with av.open(str(path)) as container:  # FFmpeg as it comes follows it
-        assert container.streams.video
-    assert refusal(path)[0] is Status.UNSUPPORTED
-
-
 def test_probe_cut_transport_stream_counts_what_is_there(
     make_video: Make, recipe_type: type[Any], tmp_path: Path
 ) -> None:
@@ -216,41 +196,3 @@ def test_probe_cut_transport_stream_counts_what_is_there(
     path = tmp_path / "cut.ts"
     path.write_bytes(content.read_bytes()[: content.stat().st_size // 2])
     assert 0 < probe_video(path).num_frames < 40
-
-
-@contextmanager
-def recording_server(requests: list[str]) -> Iterator[str]:
-    """A web server on this machine that notes what it is asked for."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_probe_playlist_named_mp4_reaches_no_server(tmp_path: Path) -> None:
-    requests: list[str] = []
-    path = tmp_path / "a.mp4"
-    with recording_server(requests) as url:
-        path.write_text(
-            f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}/a.ts\n#EXT-X-ENDLIST\n"
-        )
-        assert refusal(path)[0] is Status.UNSUPPORTED
-        assert requests == []
-        # FFmpeg that is allowed to does ask, so the server would have seen it.
-        allowed = {"protocol_whitelist": "file,http,tcp", "extension_picky": "0"}
-        with pytest.raises(av.FFmpegError):
-            av.open(str(path), format="hls", options=allowed).close()
-        assert requests
