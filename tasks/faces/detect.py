@@ -6,12 +6,14 @@
   made before a fork hangs in the child.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import mediapipe
 from mediapipe.tasks.python import BaseOptions, vision
+from mediapipe.tasks.python.components.containers.keypoint import NormalizedKeypoint
 
 from reelcheck.records import FaceBox, Frame
 
@@ -29,6 +31,7 @@ class FaceDetector:
     def detect(self, frame: Frame, *, sample_index: int) -> list[FaceBox]:
         """Faces on one frame, most certain first."""
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame.rgb_HWC)
+        height, width = frame.rgb_HWC.shape[:2]
         boxes = [
             FaceBox(
                 sample_index=sample_index,
@@ -39,6 +42,7 @@ class FaceDetector:
                     float(found.bounding_box.origin_y + found.bounding_box.height),
                 ),
                 confidence=float(found.categories[0].score),
+                eyes_xy=_eyes(found.keypoints, width=width, height=height),
             )
             for found in self._detector.detect(image).detections
         ]
@@ -54,3 +58,13 @@ class FaceDetector:
         traceback: TracebackType | None,
     ) -> None:
         self._detector.close()
+
+
+def _eyes(
+    keypoints: Sequence[NormalizedKeypoint], *, width: int, height: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """BlazeFace's first two points, in pixels; the one on the left of the picture first."""
+    first, second = sorted(
+        (float(point.x) * width, float(point.y) * height) for point in keypoints[:2]
+    )
+    return first, second

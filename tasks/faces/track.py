@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from reelcheck.records import RGB, FaceBox
 
@@ -22,9 +21,26 @@ MAX_CENTRE_MOVE = 1.2
 MAX_SIZE_RATIO = 1.7
 MAX_LOOKS_DISTANCE = 0.4
 """Largest Hellinger distance of the colour histograms of two crops of one person."""
+LOOKS_PIXELS = 56
+"""Side to which a crop is reduced before its colours are counted."""
 MAX_GAP_SAMPLES = 2
 """Samples in a row on which a face may be missed without ending its track."""
 _IMPOSSIBLE = 1e6
+
+Looks = NDArray[np.float32]
+"""Normalised colour histogram of a crop, 8 x 8 x 8 bins."""
+
+
+def looks_of(crop_HWC: RGB) -> Looks:
+    """What a face looks like, whatever its place and size."""
+    small = cv2.resize(crop_HWC, (LOOKS_PIXELS, LOOKS_PIXELS), interpolation=cv2.INTER_AREA)
+    histogram = cv2.calcHist([small], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3).flatten()
+    return np.asarray(histogram / histogram.sum(), np.float32)
+
+
+def looks_distance(before: Looks, after: Looks) -> float:
+    """Hellinger distance, 0 to 1; one person's stays below ``MAX_LOOKS_DISTANCE``."""
+    return float(cv2.compareHist(before, after, cv2.HISTCMP_BHATTACHARYYA))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +49,10 @@ class Sighting:
 
     box: FaceBox
     crop_HWC: RGB
-    looks: NDArray[np.float32] = field(init=False)
-    """Normalised colour histogram of the crop, 8 x 8 x 8 bins."""
+    looks: Looks = field(init=False)
 
     def __post_init__(self) -> None:
-        small = cv2.resize(self.crop_HWC, (56, 56), interpolation=cv2.INTER_AREA)
-        histogram = cv2.calcHist([small], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3).flatten()
-        object.__setattr__(self, "looks", histogram / histogram.sum())
+        object.__setattr__(self, "looks", looks_of(self.crop_HWC))
 
 
 Track = tuple[Sighting, ...]
@@ -71,12 +84,20 @@ def _match(last: Sequence[Sighting], new: Sequence[Sighting]) -> dict[int, int]:
     if not last or not new:
         return {}
     costs = np.array([[_cost(before, after) for after in new] for before in last])
+    pairs = _cheapest_pairs(costs)
+    return {column: row for row, column in pairs if costs[row, column] < _IMPOSSIBLE}
+
+
+def _cheapest_pairs(costs: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Row and column of each pair of the assignment that costs least in sum."""
+    if 1 in costs.shape:
+        row, column = divmod(int(costs.argmin()), costs.shape[1])
+        return [(row, column)]
+    # 50 MB, which a process that meets one face at a time can do without.
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
+
     rows, columns = linear_sum_assignment(costs)
-    return {
-        int(column): int(row)
-        for row, column in zip(rows, columns, strict=True)
-        if costs[row, column] < _IMPOSSIBLE
-    }
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def _cost(before: Sighting, after: Sighting) -> float:
@@ -85,7 +106,7 @@ def _cost(before: Sighting, after: Sighting) -> float:
         return _IMPOSSIBLE
     move = math.dist(before.box.centre, after.box.centre) / (sum(sides) / 2)
     growth = abs(math.log(sides[1] / sides[0]))
-    looks = cv2.compareHist(before.looks, after.looks, cv2.HISTCMP_BHATTACHARYYA)
+    looks = looks_distance(before.looks, after.looks)
     if move > MAX_CENTRE_MOVE or growth > math.log(MAX_SIZE_RATIO) or looks > MAX_LOOKS_DISTANCE:
         return _IMPOSSIBLE
     return move + growth + looks

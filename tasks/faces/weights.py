@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from reelcheck.config import FULL_RANGE_SHA256
 from reelcheck.errors import FaceModelError
 from storage.atomic import atomic_path
+from storage.hashing import sha256_of
 
 ENVIRONMENT_VARIABLE = "REELCHECK_FACE_MODEL"
 _WHEEL = "mediapipe==0.10.21"
@@ -28,12 +29,6 @@ _PIP_TARGET = (
     "--only-binary=:all:",
 )
 _MEMBER = "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite"
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def configured_face_model() -> Path | None:

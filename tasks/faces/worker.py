@@ -8,28 +8,38 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import FaceModelError
 from reelcheck.records import VideoResult
 
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 2**20
 _state: dict[str, object] = {}
 
 
-def start_worker(
-    settings: PreprocessSettings, model_path: Path, max_memory_bytes: int, parent_pid: int
-) -> None:
-    """Set limits, silence native libraries and load the detector; called once per process."""
+def limit_process(max_memory_bytes: int, parent_pid: int) -> None:
+    """Make this process one that may open a video: mortal, of limited memory, and silent."""
     _die_with_parent(parent_pid)
     if sys.platform == "linux":
         import resource  # noqa: PLC0415 - Unix only
 
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
+        _give_frames_back()
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3")
     # MediaPipe and FFmpeg write notes on stderr that nobody asked for, over the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def start_worker(
+    settings: PreprocessSettings, model_path: Path, max_memory_bytes: int, parent_pid: int
+) -> None:
+    """Set limits and load the detector; called once per process."""
+    limit_process(max_memory_bytes, parent_pid)
     _state["settings"] = settings
     try:
         from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
@@ -39,21 +49,38 @@ def start_worker(
         _state["error"] = f"the face detector {model_path} cannot be started: {error}"
 
 
-def extract_one(path: Path, video_id: str) -> VideoResult:
+def check_worker() -> None:
+    """Come back if this process is ready to work.
+
+    Raises:
+        FaceModelError: the process has no working detector.
+    """
+    if "error" in _state:
+        raise FaceModelError(str(_state["error"]))
+
+
+def extract_one(
+    path: Path, video_id: str, decoder: Literal["auto", "decord", "pyav"], *, is_retry: bool
+) -> VideoResult:
     """Process one video with this process's detector.
+
+    Args:
+        path: the video.
+        video_id: its SHA-256.
+        decoder: see ``RunSettings``.
+        is_retry: an earlier attempt failed; take the other decoder.
 
     Raises:
         FaceModelError: the process has no working detector; this is not the video's fault.
     """
-    if "error" in _state:
-        raise FaceModelError(str(_state["error"]))
+    check_worker()
     from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
     settings, detector = _state["settings"], _state["detector"]
     assert isinstance(settings, PreprocessSettings)  # noqa: S101 - set by start_worker
     assert isinstance(detector, FaceDetector)  # noqa: S101
-    return extract_video(path, video_id, settings, detector)
+    return extract_video(path, video_id, settings, detector, decoder=decoder, is_retry=is_retry)
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -64,3 +91,13 @@ def _die_with_parent(parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         # The parent died before the call: nobody is left to send the signal.
         os._exit(1)
+
+
+def _give_frames_back() -> None:
+    """Let glibc return every freed picture to the system.
+
+    Left alone it learns to keep blocks of their size, and the process stays as large as its largest
+    video made it.
+    """
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

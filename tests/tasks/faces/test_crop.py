@@ -1,12 +1,14 @@
 """The square cut around a face: right place, right size, nothing made up."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.faces.crop import crop_face
+from tasks.faces.crop import crop_face, crop_quality
 
 HEIGHT, WIDTH = 60, 90
 CORNERS = st.integers(-120, 200)
@@ -116,3 +118,83 @@ def test_crop_does_not_change_the_frame() -> None:
     crop = crop_face(frame, (10, 5, 50, 45), margin=1.0, crop_pixels=40)
     crop[:] = 0
     np.testing.assert_array_equal(frame, before)
+
+
+def turned_eyes(degrees: float, *, distance: float = 20.0) -> tuple[tuple[float, float], ...]:
+    """Eyes around (45, 30), the right one lower by this angle."""
+    dx = distance / 2 * math.cos(math.radians(degrees))
+    dy = distance / 2 * math.sin(math.radians(degrees))
+    return (45 - dx, 30 - dy), (45 + dx, 30 + dy)
+
+
+@settings(deadline=None)
+@given(degrees=st.floats(-80, 80), margin=st.floats(1, 2))
+def test_crop_with_eyes_shows_them_level(degrees: float, margin: float) -> None:
+    left, right = turned_eyes(degrees)
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    cv2.circle(frame, (round(left[0]), round(left[1])), 3, (255, 0, 0), cv2.FILLED)
+    cv2.circle(frame, (round(right[0]), round(right[1])), 3, (0, 255, 0), cv2.FILLED)
+    box = (25.0, 10.0, 65.0, 50.0)
+    crop = crop_face(frame, box, margin=margin, crop_pixels=100, eyes_xy=(left, right))
+    places = [np.argwhere(crop[..., channel] > 100).mean(axis=0) for channel in (0, 1)]
+    scale = 40 * margin / 100
+    # A circle's middle is rounded to whole pixels of the frame.
+    assert places[0][0] * scale == pytest.approx(places[1][0] * scale, abs=1.5)
+    assert (places[1][1] - places[0][1]) * scale == pytest.approx(20, abs=1.5)
+    middle = (places[0] + places[1]) / 2
+    assert np.abs(middle + 0.5 - 50).max() * scale <= 1.5
+
+
+@settings(deadline=None)
+@given(left=st.integers(-10, 60), top=st.integers(-10, 40), side=st.integers(8, 60))
+def test_crop_with_eyes_nearly_level_is_nearly_the_crop_without(
+    left: int, top: int, side: int
+) -> None:
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    frame = np.stack([2 * x, 2 * y, x + y], axis=2).astype(np.uint8)
+    box = (left, top, left + side, top + side)
+    eyes = ((left, top + side / 2), (left + side, top + side / 2 + 1e-6))
+    straight = crop_face(frame, box, margin=1.3, crop_pixels=64)
+    turned = crop_face(frame, box, margin=1.3, crop_pixels=64, eyes_xy=eyes)
+    assert np.abs(turned.astype(int) - straight).max() <= 1
+
+
+def test_crop_with_eyes_beyond_the_frame_is_black_and_all_else_is_not() -> None:
+    frame = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    inside = crop_face(frame, (35, 20, 55, 40), margin=1.3, crop_pixels=64, eyes_xy=turned_eyes(45))
+    assert (inside == 255).all()
+    corner = crop_face(
+        frame, (-20, -20, 20, 20), margin=1.0, crop_pixels=64, eyes_xy=((-5, -5), (5, 5))
+    )
+    # The frame fills what lies ahead of the right eye, a quarter turn wide.
+    assert corner[:, :31].max() == 0
+    assert (corner[32, 34:] == 255).all()
+    assert 0.2 < corner.mean() / 255 < 0.3
+
+
+def test_crop_of_a_profile_is_not_turned() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    straight = crop_face(frame, (25, 10, 65, 50), margin=1.0, crop_pixels=64)
+    eyes = turned_eyes(60, distance=3)
+    profile = crop_face(frame, (25, 10, 65, 50), margin=1.0, crop_pixels=64, eyes_xy=eyes)
+    np.testing.assert_array_equal(profile, straight)
+
+
+def test_crop_quality_tells_sharp_from_blurred_and_bright_from_dark() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    sharpness, brightness = crop_quality(noise)
+    blurred, same = crop_quality(np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8))
+    assert blurred < sharpness / 10
+    assert same == pytest.approx(brightness, abs=2)
+    assert crop_quality(np.full((112, 112, 3), 77, np.uint8)) == (0, 77)
+    red = np.zeros((112, 112, 3), np.uint8)
+    red[..., 0] = 255
+    assert crop_quality(red)[1] == pytest.approx(0.299 * 255, abs=1)
+
+
+def test_crop_quality_of_a_checkerboard_is_the_variance_of_its_laplacian() -> None:
+    board = (255 * (np.indices((112, 112)).sum(axis=0) % 2)).astype(np.uint8)
+    sharpness, brightness = crop_quality(np.stack([board] * 3, axis=2))
+    # Each pixel differs from its four neighbours by 255: the Laplacian is plus or minus 1020.
+    assert sharpness == pytest.approx(1020**2)
+    assert brightness == pytest.approx(127.5)

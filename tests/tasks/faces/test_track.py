@@ -2,12 +2,20 @@
 
 import itertools
 
+import cv2
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelcheck.records import FaceBox
-from tasks.faces.track import Sighting, Track, link_sightings
+from tasks.faces.track import (
+    MAX_LOOKS_DISTANCE,
+    Sighting,
+    Track,
+    link_sightings,
+    looks_distance,
+    looks_of,
+)
 
 Colour = tuple[int, int, int]
 RED, BLUE, GREEN = (200, 40, 40), (40, 40, 200), (40, 200, 40)
@@ -157,3 +165,15 @@ def test_link_any_sightings_each_end_in_exactly_one_track(
         assert order == sorted(set(order))
         assert all(later - earlier <= 3 for earlier, later in itertools.pairwise(order))
         assert len(colours(track)) == 1
+
+
+def test_looks_distance_is_small_for_one_colour_and_large_for_two() -> None:
+    red, redder, blue = (sighting(n, 0, colour=c).looks for n, c in enumerate((RED, RED, BLUE)))
+    assert looks_distance(red, red) == 0
+    assert looks_distance(red, redder) < MAX_LOOKS_DISTANCE < looks_distance(red, blue) <= 1
+
+
+def test_looks_do_not_depend_on_the_size_of_the_crop() -> None:
+    crop = cv2.resize(sighting(0, 0).crop_HWC, (56, 56), interpolation=cv2.INTER_LINEAR)
+    larger = cv2.resize(crop, (224, 224), interpolation=cv2.INTER_NEAREST)
+    assert looks_distance(looks_of(crop), looks_of(larger)) == 0

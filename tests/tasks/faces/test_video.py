@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import VideoResult
 from reelcheck.status import Status
-from tasks.faces.crop import crop_face
+from tasks.faces.crop import crop_face, crop_quality
 from tasks.faces.detect import FaceDetector
-from tasks.faces.video import even_indices, extract_video
+from tasks.faces.plan import even_places, sample_plan
+from tasks.faces.probe import probe_video
+from tasks.faces.video import extract_video
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
 
@@ -57,19 +58,6 @@ def assert_no_crops(result: VideoResult, status: Status) -> None:
     assert "\n" not in result.reason
 
 
-@given(frames=st.integers(1, 5000), wanted=st.integers(1, 1000), first=st.integers(0, 10**6))
-def test_even_indices_are_distinct_ascending_and_even(frames: int, wanted: int, first: int) -> None:
-    indices = even_indices(frames, wanted, first=first)
-    assert len(indices) == min(frames, wanted)
-    assert indices == sorted(set(indices))
-    assert indices[0] == first
-    assert indices[-1] == (first + frames - 1 if wanted > 1 else first)
-    if len(indices) > 1:
-        step = (frames - 1) / (len(indices) - 1)
-        ideal = first + step * np.arange(len(indices))
-        assert np.abs(indices - ideal).max() <= 0.5 + 1e-6
-
-
 def test_extract_face_gives_one_sequence_of_every_frame(face_video: Path, extract: Extract) -> None:
     result = extract(face_video)
     assert (result.status, result.reason) == (Status.OK, None)
@@ -101,7 +89,8 @@ def test_extract_crops_are_what_the_boxes_cut_out_of_the_frames(
 
 def test_extract_twice_gives_the_same(face_video: Path, extract: Extract) -> None:
     first, second = extract(face_video), extract(face_video)
-    assert replace(first, sequences=()) == replace(second, sequences=())
+    rest = {"sequences": (), "stage_seconds": {}}
+    assert replace(first, **rest) == replace(second, **rest)
     for left, right in zip(first.sequences, second.sequences, strict=True):
         np.testing.assert_array_equal(left.crops_THWC, right.crops_THWC)
         assert left.boxes_xyxy == right.boxes_xyxy
@@ -119,13 +108,23 @@ def test_extract_long_track_is_cut_into_sequences_of_nearly_equal_length(
     assert indices == list(range(24))
 
 
+def test_extract_sequences_of_fixed_length_use_what_fills_them(
+    face_video: Path, extract: Extract
+) -> None:
+    # Two even parts of 24 frames would both be longer, three would be shorter.
+    result = extract(face_video, max_sequence_frames=10, min_sequence_frames=10)
+    assert [sequence.num_frames for sequence in result.sequences] == [10, 10]
+    indices = [index for sequence in result.sequences for index in sequence.frame_indices]
+    assert indices == list(range(20))
+
+
 @pytest.mark.parametrize("num_frames", [10, 15])
 def test_extract_samples_over_the_whole_video(
     face_video: Path, extract: Extract, num_frames: int
 ) -> None:
-    result = extract(face_video, num_frames=num_frames)
+    result = extract(face_video, num_frames=num_frames, sampling="uniform")
     (sequence,) = result.sequences
-    assert list(sequence.frame_indices) == even_indices(24, num_frames)
+    assert list(sequence.frame_indices) == even_places(24, num_frames).tolist()
     assert result.num_frames_sampled == num_frames
 
 
@@ -148,18 +147,69 @@ def test_extract_two_people_give_two_tracks_never_mixed(
     assert sorted(sides) == [False, True]
 
 
-def test_extract_face_shown_for_a_moment_is_looked_at_again(
-    extract: Extract, face_frames: list[NDArray[np.uint8]], tmp_path: Path
+@pytest.mark.parametrize("degrees", [-25, 25])
+def test_extract_aligned_crops_of_a_tilted_face_are_those_of_an_upright_one(
+    extract: Extract, face_frames: list[NDArray[np.uint8]], tmp_path: Path, degrees: int
 ) -> None:
-    # Of 30 samples over 224 frames only three or four meet the face.
-    path = tmp_path / "late.mp4"
-    grey = [np.full_like(face_frames[0], level % 200) for level in range(100)]
-    write_h264(path, grey + face_frames + grey, fps=25, crf=20)
-    result = extract(path)
-    assert (result.status, result.num_faces) == (Status.OK, 1)
-    (sequence,) = result.sequences
-    assert sequence.num_frames >= 10
-    assert set(sequence.frame_indices) <= set(range(100, 124))
+    path, upright_path = tmp_path / "tilted.mp4", tmp_path / "upright.mp4"
+    height, width = face_frames[0].shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    tilted = (cv2.warpAffine(frame, turn, (width, height)) for frame in face_frames)
+    write_h264(path, tilted, fps=25, crf=10)
+    write_h264(upright_path, face_frames, fps=25, crf=10)
+
+    def middles(path: Path, *, align_eyes: bool) -> NDArray[np.float64]:
+        (sequence,) = extract(path, align_eyes=align_eyes).sequences
+        return sequence.crops_THWC[:, 30:82, 30:82].mean(axis=0)
+
+    reference = middles(upright_path, align_eyes=True)
+    aligned = np.abs(middles(path, align_eyes=True) - reference).mean()
+    as_shown = np.abs(middles(path, align_eyes=False) - reference).mean()
+    assert aligned < 0.6 * as_shown, (aligned, as_shown)
+
+
+def test_extract_quality_of_each_crop_is_measured(
+    face_video: Path,
+    extract: Extract,
+    face_frames: list[NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    (sequence,) = extract(face_video).sequences
+    measured = [crop_quality(crop) for crop in sequence.crops_THWC]
+    assert list(zip(sequence.sharpness, sequence.brightness, strict=True)) == measured
+    path = tmp_path / "blurred.mp4"
+    write_h264(path, (cv2.GaussianBlur(f, (0, 0), 2) for f in face_frames), fps=25, crf=20)
+    (blurred,) = extract(path).sequences
+    assert max(blurred.sharpness) < min(sequence.sharpness)
+
+
+def test_extract_stages_are_timed(face_video: Path, extract: Extract) -> None:
+    seconds = extract(face_video).stage_seconds
+    assert set(seconds) == {"demux", "decode", "detect", "crop"}
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_extract_says_what_was_decoded_and_moved(face_video: Path, extract: Extract) -> None:
+    every = extract(face_video)
+    assert (every.num_packets_decoded, every.largest_snap_seconds) == (24, 0)
+    few = extract(face_video, num_frames=10)
+    settings = PreprocessSettings(num_frames=10)
+    plan = sample_plan(probe_video(face_video), settings)
+    assert few.largest_snap_seconds == plan.largest_snap_seconds
+    assert few.sequences[0].frame_indices == plan.frame_indices
+
+
+def test_extract_again_with_the_other_decoder_gives_the_same(
+    face_video: Path, detector: FaceDetector
+) -> None:
+    pytest.importorskip("decord")
+    settings = PreprocessSettings()
+    first = extract_video(face_video, VIDEO_ID, settings, detector, decoder="decord")
+    again = extract_video(face_video, VIDEO_ID, settings, detector, decoder="decord", is_retry=True)
+    assert (first.decoder, again.decoder) == ("decord", "pyav")
+    assert first.sequences[0].frame_indices == again.sequences[0].frame_indices
+    difference = first.sequences[0].crops_THWC.astype(int) - again.sequences[0].crops_THWC
+    assert np.abs(difference).mean() <= 2
 
 
 @pytest.mark.parametrize(

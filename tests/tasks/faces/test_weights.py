@@ -8,11 +8,11 @@ import pytest
 
 from reelcheck.config import FULL_RANGE_SHA256
 from reelcheck.errors import FaceModelError
+from storage.hashing import sha256_of
 from tasks.faces.weights import (
     configured_face_model,
     configured_face_model_sha256,
     find_face_model,
-    sha256_of,
 )
 
 VARIABLE = "REELCHECK_FACE_MODEL"
@@ -50,12 +50,6 @@ def write_wheel(index: Path, model: bytes) -> None:
 
 def cached_files(index: Path) -> list[Path]:
     return [path for path in (index.parent / "cache").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("content", [b"", b"abc", bytes(3_000_000)])
-def test_sha256_of_a_file_is_that_of_hashlib(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a").write_bytes(content)
-    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
 def test_find_variable_names_the_file_that_is_used(
