@@ -72,7 +72,7 @@ class CropDataset(Dataset[Item]):
     def __getitem__(self, key: int | Draw) -> Item:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         row = self._rows[index]
-        crops_THWC = _reader(self._layout.crops_path(row["shard"])).read(row["row"])
+        crops_THWC = _reader(self._layout.crops_path(row["shard"], row["part"])).read(row["row"])
         crops_TCHW = torch.from_numpy(crops_THWC.copy()).permute(0, 3, 1, 2)
         seconds_T = torch.tensor(row["pts_seconds"], dtype=torch.float64)
         if self._min_frames is not None:

@@ -4,6 +4,8 @@ On a terminal it moves; in a log (no terminal) it prints a line every ten second
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -20,3 +22,19 @@ def progress_bar(*, total: int, description: str, unit: str) -> "tqdm[None]":
         disable=total == 0,
         smoothing=0.1,
     )
+
+
+@contextmanager
+def video_progress(*, total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """A bar of ``total`` videos; call what it yields with the number of frames of each."""
+    num_frames = 0
+    with progress_bar(total=total, description=description, unit="videos") as bar:
+
+        def advance(num_frames_more: int) -> None:
+            nonlocal num_frames
+            num_frames += num_frames_more
+            if seconds := bar.format_dict["elapsed"]:
+                bar.set_postfix_str(f"{num_frames / seconds:.0f} frames/s", refresh=False)
+            bar.update(1)
+
+        yield advance

@@ -33,3 +33,11 @@ class Status(StrEnum):
     """A defect of reelcheck itself met this video; worth a report."""
     MODEL_ERROR = "model_error"
     """Crops exist, but the model gave no finite number for them."""
+
+
+FAILURES = frozenset(
+    {Status.DECODE_ERROR, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.INTERNAL_ERROR}
+)
+"""What a newer version or a larger machine may do better; tried again when it is asked for."""
+RETRIED = frozenset({Status.INTERNAL_ERROR, Status.UNREADABLE})
+"""What says nothing of the video itself; every run tries again."""

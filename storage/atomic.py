@@ -22,6 +22,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed processes left; only for a folder that nobody else writes to."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:

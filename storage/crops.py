@@ -1,12 +1,17 @@
-"""Crop sequences <-> shard files.
+"""Crop sequences <-> the crop files of a shard.
 
-- A shard is one Arrow IPC file: raw uint8, one record batch per sequence, memory-mapped on reading.
-  Lossless, and the cheapest random access of all formats measured (docs/decisions.md).
-- A sequence is found by its row number, which the sequence table holds.
+- A crop file is one Arrow IPC file: one record batch per sequence, memory-mapped on reading. Raw
+  uint8: lossless, and the cheapest random access of all formats measured (docs/decisions.md); or
+  the same as zstd, which the reader need not be told.
+- A shard has as many crop files as it takes to keep each of bounded size. A sequence is found by
+  its part and row, which the sequence table holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +20,8 @@ from reelcheck.errors import StoreError
 from reelcheck.records import RGB, CropSequence
 from storage.atomic import atomic_path
 
+MAX_PART_BYTES = 2**30
+"""A crop file that has reached this size is followed by another."""
 _SCHEMA = pa.schema(
     [
         pa.field("sequence_id", pa.string(), nullable=False),
@@ -25,22 +32,64 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_crops(path: Path, sequences: Sequence[CropSequence]) -> None:
-    """Write sequences in the given order, atomically; row i is ``sequences[i]``."""
-    with (
-        atomic_path(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, _SCHEMA) as writer,
-    ):
-        for sequence in sequences:
-            writer.write_batch(_to_batch(sequence))
+class CropWriter:
+    """Append sequences to numbered crop files; use with ``with``.
+
+    The same sequences in the same order give the same bytes. Each file appears when it is whole.
+
+    Args:
+        path_of: gives the path of a part by its number.
+        compress: store zstd.
+        max_part_bytes: size from which the next sequence begins a new part.
+    """
+
+    def __init__(
+        self,
+        path_of: Callable[[int], Path],
+        *,
+        compress: bool = False,
+        max_part_bytes: int = MAX_PART_BYTES,
+    ) -> None:
+        self._path_of = path_of
+        self._options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
+        self._max_part_bytes = max_part_bytes
+        self._open_part = ExitStack()
+        self._part = 0
+        self._row = 0
+
+    def append(self, sequence: CropSequence) -> tuple[int, int]:
+        """Write one sequence and give its part and its row in there."""
+        if self._row == 0:
+            path = self._open_part.enter_context(atomic_path(self._path_of(self._part)))
+            self._sink = self._open_part.enter_context(pa.OSFile(str(path), "wb"))
+            self._writer = self._open_part.enter_context(
+                pa.ipc.new_file(self._sink, _SCHEMA, options=self._options)
+            )
+        place = (self._part, self._row)
+        self._writer.write_batch(_to_batch(sequence))
+        self._row += 1
+        if self._sink.tell() >= self._max_part_bytes:
+            self._open_part.close()
+            self._part, self._row = self._part + 1, 0
+        return place
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open_part.__exit__(exc_type, exc, traceback)
 
 
 class CropReader:
-    """Random access to the sequences of one shard file.
+    """Random access to the sequences of one crop file.
 
     Args:
-        path: the shard file.
+        path: the crop file.
 
     Raises:
         StoreError: the file is missing or damaged.
@@ -57,7 +106,7 @@ class CropReader:
         return int(self._file.num_record_batches)
 
     def read(self, row: int) -> RGB:
-        """Crops of one sequence: (T, S, S, 3) uint8, read-only, not copied.
+        """Crops of one sequence: (T, S, S, 3) uint8, read-only; not copied unless compressed.
 
         Raises:
             StoreError: this sequence is damaged or not there.

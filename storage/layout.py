@@ -3,11 +3,13 @@
 STORE/
   <preprocessing hash>/           one folder per preprocessing settings
     settings.json
-    shards/<shard>.arrow          crops
+    lock lock.json                held while a run writes; who holds it
+    shards/<shard>.<part>.arrow   crops; a shard without faces has none
     shards/<shard>.sequences.parquet
     shards/<shard>.videos.parquet written last: its existence means the shard is done
     videos.parquet                one row per input file
     manifest.parquet              one row per crop sequence
+    summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
 MODEL/
   model.safetensors card.json split.parquet log.csv evaluation.json
@@ -44,6 +46,16 @@ class StoreLayout:
         return self.path / "settings.json"
 
     @property
+    def lock_path(self) -> Path:
+        """Locked while a run writes."""
+        return self.path / "lock"
+
+    @property
+    def lock_holder_path(self) -> Path:
+        """Which run holds the lock; for people."""
+        return self.path / "lock.json"
+
+    @property
     def shards_dir(self) -> Path:
         """Folder of shard files."""
         return self.path / "shards"
@@ -63,9 +75,18 @@ class StoreLayout:
         """Table of split assignments."""
         return self.path / "split.parquet"
 
-    def crops_path(self, shard: str) -> Path:
-        """Crops of one shard."""
-        return self.shards_dir / f"{shard}{CROPS_SUFFIX}"
+    @property
+    def summary_path(self) -> Path:
+        """What the last run did, and how long it took."""
+        return self.path / "summary.json"
+
+    def crops_path(self, shard: str, part: int) -> Path:
+        """One of the crop files of a shard; they are numbered from 0."""
+        return self.shards_dir / f"{shard}.{part}{CROPS_SUFFIX}"
+
+    def crops_paths(self, shard: str) -> list[Path]:
+        """The crop files of a shard that are there."""
+        return sorted(self.shards_dir.glob(f"{shard}.*{CROPS_SUFFIX}"))
 
     def shard_sequences_path(self, shard: str) -> Path:
         """Sequence rows of one shard."""

@@ -5,7 +5,7 @@ A change of meaning or of columns raises ``SCHEMA_VERSION``; readers refuse othe
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 def _schema(name: str, *fields: pa.Field) -> pa.Schema:
@@ -42,22 +42,28 @@ _RESULT_FIELDS = (
     _real("duration_seconds"),
     _integer("num_frames"),
     _text("decoder"),
+    _integer("num_packets_decoded"),
+    _real("largest_snap_seconds"),
     _integer("num_frames_sampled"),
     _integer("num_frames_decoded"),
     _integer("num_frames_with_face"),
     _integer("num_faces"),
+    _integer("head_rotation"),
 )
 _SEQUENCE_FIELDS = (
     _text("sequence_id", nullable=False),
     _text("video_id", nullable=False),
     _integer("track_id", nullable=False),
     _text("shard", nullable=False),
+    _integer("part", nullable=False),
     _integer("row", nullable=False),
     _integer("num_frames", nullable=False),
     pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
     pa.field("pts_seconds", pa.list_(pa.float64()), nullable=False),
     pa.field("boxes_xyxy", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
     pa.field("confidences", pa.list_(pa.float32()), nullable=False),
+    pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
+    pa.field("brightness", pa.list_(pa.float32()), nullable=False),
     _real("face_pixels", nullable=False),
 )
 
@@ -71,7 +77,7 @@ VIDEO_RESULTS = _schema(
 """One row per distinct content, inside a shard."""
 
 SEQUENCES = _schema("sequences", *_SEQUENCE_FIELDS)
-"""One row per crop sequence, inside a shard; ``row`` is its place in the crop file."""
+"""One row per crop sequence, inside a shard; ``row`` is its place in crop file ``part``."""
 
 VIDEOS = _schema(
     "videos",

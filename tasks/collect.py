@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from prefect import task
@@ -12,7 +12,7 @@ from reelcheck.status import Status
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_table
-from tasks.discover import known_results
+from tasks.discover import KnownResult, known_results
 
 LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator")
 _log = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ def collect_tables(
         key=lambda row: (row["root"], row["path"]),
     )
     write_table(layout.videos_path, rows, VIDEOS)
-    write_table(layout.manifest_path, _manifest_rows(layout, rows), MANIFEST)
+    write_table(layout.manifest_path, _manifest_rows(layout, rows, results), MANIFEST)
     return dict(sorted(Counter(str(row["status"]) for row in new_rows).items()))
 
 
-def _video_row(file: InputFile, results: dict[str, Row]) -> Row:
+def _video_row(file: InputFile, results: Mapping[str, KnownResult]) -> Row:
     row = asdict(file)
     if file.status is None:
-        row |= results[file.video_id or ""]
+        row |= results[file.video_id or ""].row
     return row
 
 
@@ -63,17 +63,20 @@ def _other_rows(layout: StoreLayout, new_rows: Sequence[Row], *, is_complete: bo
     ]
 
 
-def _manifest_rows(layout: StoreLayout, videos: Iterable[Row]) -> list[Row]:
+def _manifest_rows(
+    layout: StoreLayout, videos: Iterable[Row], results: Mapping[str, KnownResult]
+) -> list[Row]:
     copies: dict[str, list[Row]] = defaultdict(list)
     for video in videos:
         if video["status"] == Status.OK:
             copies[video["video_id"]].append(video)
     known = {video_id: _merged(rows) for video_id, rows in copies.items()}
+    winners = {(video_id, result.shard) for video_id, result in results.items()}
     sequences = {
         row["sequence_id"]: row
         for shard in layout.done_shards()
         for row in read_rows(layout.shard_sequences_path(shard), SEQUENCES)
-        if row["video_id"] in known
+        if row["video_id"] in known and (row["video_id"], shard) in winners
     }
     return [{**known[row["video_id"]], **row} for _, row in sorted(sequences.items())]
 

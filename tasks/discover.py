@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prefect import task
@@ -17,15 +17,21 @@ from prefect import task
 from reelcheck.errors import SourceError
 from reelcheck.progress import progress_bar
 from reelcheck.records import InputFile, Shard
-from reelcheck.status import Status
+from reelcheck.status import FAILURES, RETRIED, Status
+from storage.hashing import sha256_of
 from storage.layout import StoreLayout
 from storage.schemas import VIDEO_RESULTS, VIDEOS
 from storage.tables import Row, read_rows
-from tasks.faces.weights import sha256_of
 from tasks.labels import label_files
 
-_RETRIED = (Status.INTERNAL_ERROR, Status.UNREADABLE)
-"""Outcomes that say nothing of the video itself; the next run tries again."""
+
+@dataclass(frozen=True)
+class KnownResult:
+    """What one finished shard says of one content."""
+
+    shard: str
+    row: Row
+    """Of ``VIDEO_RESULTS``."""
 
 
 @task(name="discover")
@@ -82,34 +88,58 @@ def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
     return [_describe(root, path) for path in sorted(paths)]
 
 
-def plan_shards(
-    files: Iterable[InputFile], layout: StoreLayout, *, shard_size: int
-) -> tuple[Shard, ...]:
-    """Shards of the contents that no finished shard holds yet; the same files, the same shards.
-
-    What was not the video's own fault (``_RETRIED``) counts as not done.
-    """
-    results = known_results(layout)
-    done = {video_id for video_id, row in results.items() if row["status"] not in _RETRIED}
-    pending: dict[str, str] = {}
+def contents_of(files: Iterable[InputFile]) -> dict[str, str]:
+    """Video id -> one path of each content that can be opened, sorted by id."""
+    paths: dict[str, str] = {}
     for file in files:
-        if file.video_id is not None and file.status is None and file.video_id not in done:
-            pending.setdefault(file.video_id, str(Path(file.root) / file.path))
-    items = sorted(pending.items())
+        if file.video_id is not None and file.status is None:
+            paths.setdefault(file.video_id, str(Path(file.root) / file.path))
+    return dict(sorted(paths.items()))
+
+
+def plan_shards(
+    files: Iterable[InputFile],
+    layout: StoreLayout,
+    *,
+    shard_size: int,
+    retry_failed: bool = False,
+) -> tuple[Shard, ...]:
+    """Shards of the contents that are still to be processed; the same files, the same shards.
+
+    These are the contents that no finished shard holds, those of which it says nothing about the
+    video itself (``RETRIED``), and with ``retry_failed`` those that failed (``FAILURES``).
+    """
+    again = RETRIED | FAILURES if retry_failed else RETRIED
+    done = {
+        video_id
+        for video_id, known in known_results(layout).items()
+        if known.row["status"] not in again
+    }
+    items = [item for item in contents_of(files).items() if item[0] not in done]
     parts = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
     return tuple(_shard(part, f"{n}/{len(parts)}") for n, part in enumerate(parts, start=1))
 
 
-def known_results(layout: StoreLayout) -> dict[str, Row]:
-    """Video id -> what the finished shards say of it; of several, one that is not to be retried."""
-    results: dict[str, Row] = {}
-    for shard in layout.done_shards():
+def known_results(layout: StoreLayout) -> dict[str, KnownResult]:
+    """Video id -> what is known of it.
+
+    Where several shards hold a video, a result wins over a failure, and the newer failure over the
+    older.
+    """
+    results: dict[str, KnownResult] = {}
+    for shard in _oldest_first(layout):
         for row in read_rows(layout.shard_videos_path(shard), VIDEO_RESULTS):
-            if row["status"] not in _RETRIED:
-                results[row["video_id"]] = row
-            else:  # a later run may have got further with this video
-                results.setdefault(row["video_id"], row)
+            known = results.get(row["video_id"])
+            if known is None or known.row["status"] in RETRIED | FAILURES:
+                results[row["video_id"]] = KnownResult(shard, row)
     return results
+
+
+def _oldest_first(layout: StoreLayout) -> list[str]:
+    def age(shard: str) -> tuple[int, str]:
+        return layout.shard_videos_path(shard).stat().st_mtime_ns, shard
+
+    return sorted(layout.done_shards(), key=age)
 
 
 def _shard(items: Sequence[tuple[str, str]], position: str) -> Shard:

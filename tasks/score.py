@@ -20,10 +20,10 @@ from reelcheck.progress import progress_bar
 from reelcheck.records import ScoredSequence
 from reelcheck.status import Status
 from storage.checkpoints import read_card, read_weights
+from storage.hashing import sha256_of
 from storage.layout import ModelLayout, ScoreLayout, StoreLayout
 from storage.schemas import LOGITS, SCORES, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_csv, write_table
-from tasks.faces.weights import sha256_of
 
 
 @task(name="score shard", task_run_name="score {shard}")

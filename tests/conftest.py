@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 from reelcheck.config import DetectorSettings, PreprocessSettings, TrainSettings, settings_hash
 from reelcheck.errors import FaceModelError
 from reelcheck.records import RGB, CropSequence
-from storage.crops import write_crops
+from storage.crops import CropWriter
 from storage.layout import StoreLayout, preprocessed
 from storage.schemas import MANIFEST, SEQUENCES, SPLIT, VIDEO_RESULTS, VIDEOS
 from storage.tables import read_rows, write_table
@@ -131,6 +132,8 @@ class Clip:
                 pts_seconds=times,
                 boxes_xyxy=((0.0, 0.0, 40.0, 40.0),) * self.num_frames,
                 confidences=(0.9,) * self.num_frames,
+                sharpness=(100.0,) * self.num_frames,
+                brightness=(120.0,) * self.num_frames,
             )
             for track in range(self.num_tracks)
         ]
@@ -223,15 +226,17 @@ class Tiny:
 
 def _write_shard(layout: StoreLayout, shard: str, videos: Sequence[Clip]) -> None:
     sequences = [sequence for video in videos for sequence in video.sequences()]
-    write_crops(layout.crops_path(shard), sequences)
+    with CropWriter(partial(layout.crops_path, shard)) as writer:
+        places = [writer.append(sequence) for sequence in sequences]
     rows = [
         {
             **{name: getattr(sequence, name) for name in _COPIED},
             "shard": shard,
+            "part": part,
             "row": row,
             "face_pixels": 40.0,
         }
-        for row, sequence in enumerate(sequences)
+        for sequence, (part, row) in zip(sequences, places, strict=True)
     ]
     write_table(layout.shard_sequences_path(shard), rows, SEQUENCES)
     write_table(layout.shard_videos_path(shard), [_result(v) for v in videos], VIDEO_RESULTS)
@@ -254,6 +259,8 @@ _COPIED = (
     "pts_seconds",
     "boxes_xyxy",
     "confidences",
+    "sharpness",
+    "brightness",
 )
 
 

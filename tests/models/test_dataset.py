@@ -173,7 +173,7 @@ def test_twins_get_the_same_frames_and_augmentation(tmp_path: Path, tiny: Any) -
 def test_missing_crop_file_is_named(tmp_path: Path, tiny: Any) -> None:
     layout = tiny.write_store(tmp_path, tiny.clips(1))
     rows = read_rows(layout.manifest_path, MANIFEST)
-    crops = layout.crops_path(rows[0]["shard"])
+    crops = layout.crops_path(rows[0]["shard"], rows[0]["part"])
     crops.unlink()
     with pytest.raises(StoreError, match=crops.name):
         CropDataset(layout, rows)[0]

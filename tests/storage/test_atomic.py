@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.atomic import atomic_path, write_text
+from storage.atomic import atomic_path, remove_temporaries, write_text
 
 
 def test_atomic_path_exception_leaves_old_file_and_no_other(tmp_path: Path) -> None:
@@ -66,3 +66,16 @@ def test_write_text_is_utf8(tmp_path_factory: pytest.TempPathFactory, text: str)
     target = tmp_path_factory.mktemp("text") / "file"
     write_text(target, text)
     assert target.read_bytes().decode("utf-8") == text
+
+
+def test_remove_temporaries_takes_what_a_kill_left_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".a.parquet.0123abcd.tmp", "b.tmp", ".c.parquet", "d.parquet"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    with atomic_path(tmp_path / "e") as temporary:
+        temporary.touch()
+        assert temporary.match(".*.tmp")
+    remove_temporaries(tmp_path)
+    remaining = sorted(path.name for path in tmp_path.iterdir())
+    assert remaining == [".c.parquet", "b.tmp", "d.parquet", "e", "sub"]
+    remove_temporaries(tmp_path / "is not there")

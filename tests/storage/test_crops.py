@@ -1,7 +1,8 @@
 """Crop sequences to shard files and back, byte for byte."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from reelcheck.errors import StoreError
 from reelcheck.records import CropSequence
-from storage.crops import CropReader, write_crops
+from storage.crops import CropReader, CropWriter
 
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 24)), min_size=1, max_size=6)
 
@@ -29,21 +30,33 @@ def make_sequences(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Crop
             pts_seconds=(0.0,) * frames,
             boxes_xyxy=((0.0, 0.0, 1.0, 1.0),) * frames,
             confidences=(1.0,) * frames,
+            sharpness=(100.0,) * frames,
+            brightness=(120.0,) * frames,
         )
         for number, (frames, side) in enumerate(sizes)
     ]
 
 
+def write_crops(path: Path, sequences: Sequence[CropSequence], *, compress: bool = False) -> None:
+    """All into one file; row i is ``sequences[i]``."""
+    with CropWriter(
+        lambda part: path.with_name(f"{path.name}{part or ''}"), compress=compress
+    ) as w:
+        places = [w.append(sequence) for sequence in sequences]
+    assert places == [(0, row) for row in range(len(sequences))]
+
+
 @settings(deadline=None, max_examples=40)
-@given(sizes=SIZES, data=st.data())
+@given(compress=st.booleans(), sizes=SIZES, data=st.data())
 def test_crops_are_read_back_exactly_in_any_order(
     tmp_path_factory: pytest.TempPathFactory,
+    compress: bool,
     sizes: list[tuple[int, int]],
     data: st.DataObject,
 ) -> None:
     sequences = make_sequences(sizes, seed=len(sizes))
     path = tmp_path_factory.mktemp("crops") / "shard.arrow"
-    write_crops(path, sequences)
+    write_crops(path, sequences, compress=compress)
     reader = CropReader(path)
     assert len(reader) == len(sequences)
     for row in data.draw(st.lists(st.sampled_from(range(len(sizes))), max_size=10)):
@@ -52,36 +65,73 @@ def test_crops_are_read_back_exactly_in_any_order(
         np.testing.assert_array_equal(crops, sequences[row].crops_THWC, strict=True)
 
 
-def test_crops_same_sequences_give_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [False, True])
+def test_crops_same_sequences_give_same_bytes(tmp_path: Path, compress: bool) -> None:
     for name in ("a", "b"):
-        write_crops(tmp_path / name, make_sequences([(3, 8), (2, 5)]))
+        write_crops(tmp_path / name, make_sequences([(3, 8), (2, 5)]), compress=compress)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_crops_compressed_take_less_room(tmp_path: Path) -> None:
+    (noise,) = make_sequences([(4, 64)])
+    flat = replace(noise, crops_THWC=np.zeros_like(noise.crops_THWC))
+    for name, compress in (("raw", False), ("zstd", True)):
+        write_crops(tmp_path / name, [flat], compress=compress)
+    assert (tmp_path / "zstd").stat().st_size < (tmp_path / "raw").stat().st_size / 10
 
 
 def test_crops_from_a_view_are_written_as_seen(tmp_path: Path) -> None:
     (sequence,) = make_sequences([(4, 6)])
-    turned = CropSequence(
-        sequence_id="s",
-        video_id="v",
-        track_id=0,
-        crops_THWC=sequence.crops_THWC[::-1, :, ::-1],
-        frame_indices=sequence.frame_indices,
-        pts_seconds=sequence.pts_seconds,
-        boxes_xyxy=sequence.boxes_xyxy,
-        confidences=sequence.confidences,
-    )
+    turned = replace(sequence, crops_THWC=sequence.crops_THWC[::-1, :, ::-1])
     write_crops(tmp_path / "c", [turned])
     np.testing.assert_array_equal(CropReader(tmp_path / "c").read(0), turned.crops_THWC)
 
 
-def test_crops_none_at_all_is_a_file_of_length_zero(tmp_path: Path) -> None:
+def test_crops_none_at_all_leave_no_file(tmp_path: Path) -> None:
     write_crops(tmp_path / "c", [])
-    assert len(CropReader(tmp_path / "c")) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
-COPIED = (
-    "storage/crops.py, read: as_buffer() of a scalar is a copy; use .buffers()[2] of the column"
-)
+@pytest.mark.parametrize("compress", [False, True])
+def test_crops_files_are_bounded_and_every_sequence_is_where_it_was_said(
+    tmp_path: Path, compress: bool
+) -> None:
+    sequences = make_sequences([(2, 20), (3, 20), (1, 20), (30, 20), (1, 20), (1, 20), (2, 20)])
+    limit = 3_000
+    with CropWriter(
+        lambda part: tmp_path / str(part), compress=compress, max_part_bytes=limit
+    ) as writer:
+        places = [writer.append(sequence) for sequence in sequences]
+    assert places == sorted(set(places))
+    assert len({part for part, _ in places}) in range(3, len(sequences))
+    assert {path.name for path in tmp_path.iterdir()} == {str(part) for part, _ in places}
+    largest = max(sequence.crops_THWC.nbytes for sequence in sequences)
+    assert all(path.stat().st_size < limit + largest + 2000 for path in tmp_path.iterdir())
+    for sequence, (part, row) in zip(sequences, places, strict=True):
+        crops = CropReader(tmp_path / str(part)).read(row)
+        np.testing.assert_array_equal(crops, sequence.crops_THWC, strict=True)
+
+
+def test_crops_last_sequence_that_fills_its_file_begins_no_empty_one(tmp_path: Path) -> None:
+    with CropWriter(lambda part: tmp_path / str(part), max_part_bytes=1) as writer:
+        places = [writer.append(sequence) for sequence in make_sequences([(1, 8), (1, 8)])]
+    assert places == [(0, 0), (1, 0)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def stop_after(sequences: Sequence[CropSequence], path_of: Callable[[int], Path]) -> None:
+    with CropWriter(path_of, max_part_bytes=1000) as writer:
+        for sequence in sequences:
+            writer.append(sequence)
+        raise KeyboardInterrupt
+
+
+def test_crops_stopped_writer_leaves_whole_files_only(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop_after(make_sequences([(5, 10), (1, 8)]), lambda part: tmp_path / str(part))
+    (path,) = tmp_path.iterdir()
+    assert path.name == "0"
+    assert len(CropReader(path)) == 1
 
 
 def test_crops_cannot_be_changed_by_the_reader(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_done_shards_are_those_with_video_rows(tmp_path: Path) -> None:
     layout.shards_dir.mkdir(parents=True)
     for name in ("b", "a.1"):
         layout.shard_videos_path(name).touch()
-    layout.crops_path("unfinished").touch()
+    layout.crops_path("unfinished", 0).touch()
     layout.shard_sequences_path("unfinished").touch()
     (layout.shards_dir / ".c.videos.parquet.1234.tmp").touch()
     assert layout.done_shards() == ["a.1", "b"]

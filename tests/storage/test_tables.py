@@ -3,6 +3,7 @@
 import csv
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelcheck.errors import StoreError
+from reelcheck.records import VideoResult
 from storage import schemas
 from storage.schemas import LOGITS, MANIFEST, SCORES, SEQUENCES, SPLIT, VIDEO_RESULTS, VIDEOS
 from storage.tables import read_metadata, read_rows, read_table, write_csv, write_table
@@ -77,6 +79,11 @@ def test_table_rows_come_back_as_written(
     assert path.read_bytes() == before
 
 
+def test_schemas_of_results_have_the_fields_of_the_record_in_its_order() -> None:
+    wanted = [field.name for field in fields(VideoResult)]
+    assert VIDEO_RESULTS.names == [n for n in wanted if n not in {"sequences", "stage_seconds"}]
+
+
 def test_write_table_missing_keys_become_null_and_others_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     write_table(path, [{"video_id": "v", "status": "ok", "unknown": 1}], VIDEO_RESULTS)
@@ -109,7 +116,7 @@ def test_metadata_given_is_stored_beside_table_name_and_version(tmp_path: Path) 
         >= {
             "split_hash": "abc",
             "reelcheck_table": "split",
-            "reelcheck_schema_version": "1",
+            "reelcheck_schema_version": "2",
         }.items()
     )
 
@@ -132,7 +139,7 @@ def test_read_table_column_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("reelcheck_schema_version", "2"), ("reelcheck_table", "something_else")]
+    ("key", "value"), [("reelcheck_schema_version", "1"), ("reelcheck_table", "something_else")]
 )
 def test_read_table_of_another_version_or_name_is_refused(
     tmp_path: Path, key: str, value: str

@@ -47,12 +47,15 @@ def finish_shards(files: list[InputFile], layout: StoreLayout) -> None:
                 "video_id": video_id,
                 "track_id": 0,
                 "shard": shard.name,
+                "part": 0,
                 "row": part,
                 "num_frames": 1,
                 "frame_indices": [part],
                 "pts_seconds": [0.0],
                 "boxes_xyxy": [[0.0, 0.0, 1.0, 1.0]],
                 "confidences": [1.0],
+                "sharpness": [100.0],
+                "brightness": [120.0],
                 "face_pixels": 50.0,
             }
             for video_id, has_face in zip(shard.video_ids, ok, strict=True)
@@ -271,6 +274,23 @@ def test_collect_later_success_replaces_a_defect_of_ours(
     write_table(layout.shard_sequences_path(failed_shard), [], SEQUENCES)
     assert run(source, layout) == {"ok": 1}
     assert set(labels_by_content(layout)) == {sha256(b"face 1")}
+
+
+def test_collect_sequences_are_those_of_the_result_that_won(
+    tmp_path: Path, layout: StoreLayout
+) -> None:
+    source = fill(tmp_path / "videos", {"a.mp4": b"face 1"})
+    run(source, layout)
+    before = layout.manifest_path.read_bytes()
+    (shard,) = layout.done_shards()
+    # A newer shard failed on the same content, and yet left sequences with the same names.
+    rows = read_rows(layout.shard_sequences_path(shard), SEQUENCES)
+    others = [{**row, "shard": "zzz", "row": 7} for row in rows]
+    write_table(layout.shard_sequences_path("zzz"), others, SEQUENCES)
+    failed = [{"video_id": sha256(b"face 1"), "status": "timeout", "reason": "slow"}]
+    write_table(layout.shard_videos_path("zzz"), failed, VIDEO_RESULTS)
+    assert run(source, layout) == {"ok": 1}
+    assert layout.manifest_path.read_bytes() == before
 
 
 def test_collect_label_corrected_later_replaces_the_old(

@@ -18,7 +18,7 @@ from reelcheck.status import Status
 from storage.layout import StoreLayout, preprocessed
 from storage.schemas import VIDEO_RESULTS, VIDEOS
 from storage.tables import write_table
-from tasks.discover import discover, find_files, plan_shards
+from tasks.discover import discover, find_files, known_results, plan_shards
 
 NOBODY = 65534
 
@@ -314,6 +314,59 @@ def test_plan_shards_what_a_defect_of_ours_stopped_is_tried_again(tmp_path: Path
     write_table(layout.shard_videos_path("done"), rows, VIDEO_RESULTS)
     (shard,) = plan_shards(run_discover(source), layout, shard_size=64)
     assert set(shard.paths) == {str(source / "a.mp4"), str(source / "c.mp4")}
+
+
+def failing(source: Path) -> dict[str, str]:
+    """One content for every status that a shard may hold; the name is the status."""
+    names = [status for status in Status if status is not Status.MISSING]
+    fill(source, {f"{name}.mp4": name.encode() for name in names})
+    return {sha256(name.encode()): str(name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("retry_failed", "wanted"),
+    [
+        (False, {"internal_error", "unreadable"}),
+        (True, {"internal_error", "unreadable", "decode_error", "timeout", "out_of_memory"}),
+    ],
+)
+def test_plan_shards_failures_are_tried_again_when_it_is_asked_for(
+    tmp_path: Path, retry_failed: bool, wanted: set[str]
+) -> None:
+    layout, source = preprocessed(tmp_path, "h"), tmp_path / "videos"
+    rows = [{"video_id": key, "status": value} for key, value in failing(source).items()]
+    write_table(layout.shard_videos_path("done"), rows, VIDEO_RESULTS)
+    files = run_discover(source, layout)
+    (shard,) = plan_shards(files, layout, shard_size=64, retry_failed=retry_failed)
+    assert {Path(path).stem for path in shard.paths} == wanted
+
+
+def say(layout: StoreLayout, shard: str, status: str, *, age: int) -> None:
+    """A finished shard's word on video ``v``; age 0 is the newest."""
+    path = layout.shard_videos_path(shard)
+    write_table(path, [{"video_id": "v", "status": status}], VIDEO_RESULTS)
+    os.utime(path, ns=(0, 10**18 - age))
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a")])
+@pytest.mark.parametrize(
+    ("statuses", "winner"),
+    [
+        (("ok", "timeout", "decode_error"), 0),
+        (("timeout", "no_face", "decode_error"), 1),
+        (("timeout", "internal_error", "decode_error"), 2),
+        (("unreadable", "decode_error", "timeout"), 2),
+        (("decode_error", "timeout", "unreadable"), 2),
+    ],
+)
+def test_known_results_success_wins_then_the_newest(
+    tmp_path: Path, names: tuple[str, ...], statuses: tuple[str, ...], winner: int
+) -> None:
+    layout = preprocessed(tmp_path, "h")
+    for place, (name, status) in enumerate(zip(names, statuses, strict=True)):
+        say(layout, name, status, age=10 - place)
+    (known,) = known_results(layout).values()
+    assert (known.shard, known.row["status"]) == (names[winner], statuses[winner])
 
 
 def test_plan_shards_nothing_to_do_gives_none(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_finished_shard_is_not_scored_again(
     assert score_shard.fn(shard, layout, model, out) == 3
     target = logits_path(out, layout, read_card(model), shard)
     before = (target.read_bytes(), target.stat().st_mtime_ns)
-    layout.crops_path(shard).unlink()
+    layout.crops_path(shard, 0).unlink()
     assert score_shard.fn(shard, layout, model, out) == 3
     assert (target.read_bytes(), target.stat().st_mtime_ns) == before
 

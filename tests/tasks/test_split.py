@@ -84,12 +84,15 @@ def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
             "sequence_id": f"{item['video_id']}-{track}",
             "track_id": track,
             "shard": "s",
+            "part": 0,
             "row": 0,
             "num_frames": 0,
             "frame_indices": [],
             "pts_seconds": [],
             "boxes_xyxy": [],
             "confidences": [],
+            "sharpness": [],
+            "brightness": [],
             "face_pixels": 50.0,
         }
         for item in videos

@@ -1,0 +1,56 @@
+"""One run at a time in one folder of a store.
+
+The operating system holds the lock for the process and lets it go when the process ends, however
+it ends; the file that says who holds it is for people only.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from reelcheck.errors import StoreError
+from storage.atomic import write_text
+from storage.layout import StoreLayout
+
+
+@contextmanager
+def store_lock(layout: StoreLayout) -> Iterator[None]:
+    """Hold the only right to write to one preprocessing of a store.
+
+    Raises:
+        StoreError: another run holds it; the message says which.
+    """
+    layout.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(layout.lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StoreError(
+            f"{layout.path} is in use by another run{_holder(layout.lock_holder_path)}; wait until "
+            "it has ended, or write to another folder with --store"
+        ) from None
+    try:
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(layout.lock_holder_path, json.dumps(holder) + "\n")
+        yield
+    finally:
+        layout.lock_holder_path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+    except (OSError, ValueError, LookupError):
+        return ""  # it has just begun or just ended
