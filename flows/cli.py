@@ -11,8 +11,9 @@ together; 4 weights cannot be had; 130 interrupted.
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -28,6 +29,9 @@ from reelcheck.config import (
     load_settings,
 )
 from reelcheck.errors import ReelcheckError
+
+if TYPE_CHECKING:
+    from tasks.summary import PreprocessSummary
 
 app = typer.Typer(
     help="Batch deepfake detection for video: preprocess, train, evaluate and score.",
@@ -55,6 +59,11 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Decode processes. [default: one per core]")
 ]
 
+DecoderOption = Annotated[
+    Literal["auto", "decord", "pyav"] | None,
+    typer.Option("--decoder", help="Force a decoder where it is exact. [default: auto]"),
+]
+
 
 @app.command()
 def preprocess(
@@ -65,6 +74,11 @@ def preprocess(
         typer.Option("--labels", help="CSV: path,label[,group,identity,source,pair,generator]."),
     ] = None,
     workers: WorkersOption = None,
+    decoder: DecoderOption = None,
+    *,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed videos again, too.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -77,15 +91,37 @@ def preprocess(
     """
     from flows.preprocess import preprocess as run_flow
 
-    counts = run_flow(
+    summary = run_flow(
         source,
         store,
         labels=labels,
         settings=_preprocess_settings(config, overrides),
-        run=_run_settings(config, workers),
+        run=_run_settings(config, workers, decoder),
+        retry_failed=retry_failed,
     )
-    _print_counts("Files", counts)
+    _print_counts("Files", summary.counts)
+    _print_summary(summary)
     _print_path("store", store)
+
+
+@app.command()
+def inspect(
+    store: StoreArgument,
+    video: Annotated[
+        str, typer.Argument(help="Path or name of a video, its id, or 6 or more digits of it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("sheet.png"),
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Draw a contact sheet of one video: its frames, face boxes and crops.
+
+    Example: `reelcheck inspect store/ videos/a.mp4 --out sheet.png`
+    """
+    from storage.layout import find_preprocessed
+    from tasks.inspect import write_contact_sheet
+
+    write_contact_sheet(find_preprocessed(store, preprocessing), video, out, RunSettings())
+    _print_path("contact sheet", out)
 
 
 @app.command()
@@ -171,6 +207,7 @@ def score(
     model: ModelOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for scores.parquet and scores.csv.")],
     workers: WorkersOption = None,
+    decoder: DecoderOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -188,7 +225,8 @@ def score(
     settings = _preprocess_settings(config, overrides, base=card.preprocessing)
     for note in card.notes:
         _console.print(note, style="yellow", markup=False)
-    rows = run_flow(source, model, out, settings=settings, run=_run_settings(config, workers))
+    run = _run_settings(config, workers, decoder)
+    rows = run_flow(source, model, out, settings=settings, run=run)
     _print_scores(rows)
     _print_path("result table", ScoreLayout(out).csv_path)
 
@@ -248,8 +286,9 @@ def _quiet_prefect() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
 
-def _run_settings(config: Path | None, workers: int | None) -> RunSettings:
-    overrides = () if workers is None else (f"num_workers={workers}",)
+def _run_settings(config: Path | None, workers: int | None, decoder: str | None) -> RunSettings:
+    chosen = {"num_workers": workers, "decoder": decoder}
+    overrides = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     return load_settings(RunSettings, section="run", config_path=config, overrides=overrides)
 
 
@@ -274,7 +313,20 @@ def _print_path(what: str, path: Path) -> None:
     _console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_counts(title: str, counts: dict[str, int]) -> None:
+def _print_summary(summary: "PreprocessSummary") -> None:
+    from tasks.summary import overview, stage_rows
+
+    table = Table("run", "", title="This run")
+    for name, text in overview(summary).items():
+        table.add_row(name, text)
+    _console.print(table)
+    stages = Table("stage", "", "CPU seconds", "share", title="CPU time")
+    for row in stage_rows(summary):
+        stages.add_row(*row)
+    _console.print(stages)
+
+
+def _print_counts(title: str, counts: Mapping[str, int]) -> None:
     table = Table("status", "files", title=title)
     for status, count in counts.items():
         table.add_row(status, str(count))

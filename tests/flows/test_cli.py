@@ -10,7 +10,7 @@ import pytest
 
 Command = Callable[..., Any]
 """Runs of the command line, which give exit code, stdout and stderr."""
-COMMANDS = ("preprocess", "split", "train", "evaluate", "score", "demo")
+COMMANDS = ("preprocess", "inspect", "split", "train", "evaluate", "score", "demo")
 HEAVY = ("torch", "timm", "lightning", "prefect", "mediapipe", "pandas", "sklearn", "cv2", "av")
 
 
@@ -109,6 +109,29 @@ def test_section_of_a_bad_settings_file_is_named(reelcheck: Command, tmp_path: P
     result = reelcheck("preprocess", tmp_path, "--store", tmp_path / "s", "--config", config)
     assert result.exit_code == 2
     assert "[preprocess]" in assert_one_line_error(result.stderr)
+
+
+def test_inspect_writes_a_picture(reelcheck: Command, tmp_path: Path, tiny: Any) -> None:
+    (clip,) = tiny.clips(1)[:1]
+    tiny.write_store(tmp_path / "store", [clip])
+    out = tmp_path / "sheet.png"
+    result = reelcheck("inspect", tmp_path / "store", clip.path, "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert str(out) in result.stdout
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["store", "no store"])
+def test_inspect_of_what_is_not_there_gives_exit_code_2_and_one_line(
+    reelcheck: Command, tmp_path: Path, tiny: Any, *, known: bool
+) -> None:
+    if known:
+        tiny.write_store(tmp_path / "store", tiny.clips(1))
+    out = tmp_path / "sheet.png"
+    result = reelcheck("inspect", tmp_path / "store", "gone.mp4", "--out", out)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert ("gone.mp4" if known else "reelcheck preprocess") in assert_one_line_error(result.stderr)
+    assert not out.exists()
 
 
 @pytest.mark.prefect
