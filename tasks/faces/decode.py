@@ -211,8 +211,9 @@ class FrameReader:
 
     def _upright(self, picture: av.VideoFrame) -> RGB:
         """RGB with square pixels, turned as the display matrix says (counter-clockwise)."""
-        # A picture's own converter would be made anew for every picture.
-        converted = self._converter.reformat(picture, format="rgb24").to_ndarray()
+        # A picture's own converter would be made anew for every picture; threads cost more than
+        # they give.
+        converted = self._converter.reformat(picture, format="rgb24", threads=1).to_ndarray()
         rgb = np.asarray(converted, np.uint8)
         if _is_anamorphic(self._probe):
             size = (round(picture.width * self._probe.pixel_aspect), picture.height)

@@ -3,12 +3,13 @@
 - Samples may lie a second apart, so overlap alone is too strict: faces are matched by how far the
   centre moved and how much the size changed, in units of the face, and by how alike they look.
 - Looks decide at a cut: the face in the same place after it may be somebody else's.
-- The assignment is the cheapest one overall (Hungarian algorithm), not first come first served.
+- The assignment is the cheapest one overall, not first come first served.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ LOOKS_PIXELS = 56
 """Side to which a crop is reduced before its colours are counted."""
 MAX_GAP_SAMPLES = 2
 """Samples in a row on which a face may be missed without ending its track."""
+MAX_TRIED_ASSIGNMENTS = 120
 _IMPOSSIBLE = 1e6
 
 Looks = NDArray[np.float32]
@@ -90,14 +92,18 @@ def _match(last: Sequence[Sighting], new: Sequence[Sighting]) -> dict[int, int]:
 
 def _cheapest_pairs(costs: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Row and column of each pair of the assignment that costs least in sum."""
-    if 1 in costs.shape:
-        row, column = divmod(int(costs.argmin()), costs.shape[1])
-        return [(row, column)]
-    # 50 MB, which a process that meets one face at a time can do without.
+    num_rows, num_columns = costs.shape
+    if num_rows > num_columns:
+        return [(row, column) for column, row in _cheapest_pairs(costs.T)]
+    if math.perm(num_columns, num_rows) <= MAX_TRIED_ASSIGNMENTS:
+        rows = range(num_rows)
+        best = min(permutations(range(num_columns), num_rows), key=lambda p: costs[rows, p].sum())
+        return list(zip(rows, best, strict=True))
+    # To import this takes longer than a video with few faces does, and 50 MB.
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
 
-    rows, columns = linear_sum_assignment(costs)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+    places = linear_sum_assignment(costs)
+    return [(int(row), int(column)) for row, column in zip(*places, strict=True)]
 
 
 def _cost(before: Sighting, after: Sighting) -> float:

@@ -4,14 +4,17 @@ import itertools
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from reelcheck.records import FaceBox
 from tasks.faces.track import (
     MAX_LOOKS_DISTANCE,
     Sighting,
     Track,
+    _cheapest_pairs,
     link_sightings,
     looks_distance,
     looks_of,
@@ -177,3 +180,19 @@ def test_looks_do_not_depend_on_the_size_of_the_crop() -> None:
     crop = cv2.resize(sighting(0, 0).crop_HWC, (56, 56), interpolation=cv2.INTER_LINEAR)
     larger = cv2.resize(crop, (224, 224), interpolation=cv2.INTER_NEAREST)
     assert looks_distance(looks_of(crop), looks_of(larger)) == 0
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda columns: st.lists(
+            st.lists(st.floats(0, 10), min_size=columns, max_size=columns), min_size=1, max_size=6
+        )
+    )
+)
+def test_cheapest_pairs_cost_what_scipy_says(costs: list[list[float]]) -> None:
+    table = np.array(costs)
+    pairs = _cheapest_pairs(table)
+    assert len(pairs) == min(table.shape)
+    assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+    expected = table[linear_sum_assignment(table)].sum()
+    assert sum(table[row, column] for row, column in pairs) == pytest.approx(expected)
