@@ -31,32 +31,33 @@ def decode(
         return {f.pts: f.to_ndarray().tobytes() for f in pictures if f.pts is not None}
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
-@pytest.mark.parametrize("values", [X264, X264_OPEN, X265], ids=["x264", "x264_open", "x265"])
-def test_references_are_the_pictures_that_ffmpeg_keeps(
-    make_video: Make, recipe_type: type[Any], values: dict[str, Any], container: str
-) -> None:
-    codec = values.get("codec", "libx264")
-    name = f"bits_{codec}_{len(str(values))}_{container}"
-    path = make_video(recipe_type(name, container, num_frames=90, **values))
-    packets = probe_video(path).packets
+@pytest.fixture(params=["mp4", "matroska", "mpegts"])
+def container(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=[X264, X264_OPEN, X265], ids=["x264", "x264_open", "x265"])
+def coded(
+    request: pytest.FixtureRequest, container: str, make_video: Make, recipe_type: type[Any]
+) -> Path:
+    """90 frames, most of them pictures that nobody refers to."""
+    name = f"bits_{request.param_index}_{container}"
+    return make_video(recipe_type(name, container, num_frames=90, **request.param))
+
+
+def test_references_are_the_pictures_that_ffmpeg_keeps(coded: Path) -> None:
+    packets = probe_video(coded).packets
     kept = set(packets.pts_P[packets.is_reference_P].tolist())
-    assert kept == set(decode(path, skip="NONREF"))
+    assert kept == set(decode(coded, skip="NONREF"))
     assert 0 < len(kept) < 90
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
-@pytest.mark.parametrize("values", [X264, X264_OPEN, X265], ids=["x264", "x264_open", "x265"])
-def test_restarts_need_nothing_before_them(
-    make_video: Make, recipe_type: type[Any], values: dict[str, Any], container: str
-) -> None:
-    codec = values.get("codec", "libx264")
-    name = f"bits_{codec}_{len(str(values))}_{container}"
-    path = make_video(recipe_type(name, container, num_frames=90, **values))
-    packets = probe_video(path).packets
-    truth = decode(path)
+def test_restarts_need_nothing_before_them(coded: Path) -> None:
+    packets = probe_video(coded).packets
+    truth = decode(coded)
     for restart in np.flatnonzero(packets.is_restart_P):
-        from_here = decode(path, first=int(restart))
+        from_here = decode(coded, first=int(restart))
         trailing = {pts for pts in truth if pts >= packets.pts_P[restart]}
         assert {pts: from_here.get(pts) for pts in trailing} == {p: truth[p] for p in trailing}
 
