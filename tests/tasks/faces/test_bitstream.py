@@ -37,13 +37,15 @@ def container(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=[X264, X264_OPEN, X265], ids=["x264", "x264_open", "x265"])
+@pytest.fixture(
+    params=[("x264", X264), ("x264_open", X264_OPEN), ("x265", X265)], ids=lambda param: param[0]
+)
 def coded(
     request: pytest.FixtureRequest, container: str, make_video: Make, recipe_type: type[Any]
 ) -> Path:
     """90 frames, most of them pictures that nobody refers to."""
-    name = f"bits_{request.param_index}_{container}"
-    return make_video(recipe_type(name, container, num_frames=90, **request.param))
+    name, values = request.param
+    return make_video(recipe_type(f"bits_{name}_{container}", container, num_frames=90, **values))
 
 
 def test_references_are_the_pictures_that_ffmpeg_keeps(coded: Path) -> None:
