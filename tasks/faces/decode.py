@@ -253,8 +253,8 @@ def _decoded_runs(
 ) -> Iterator[av.VideoFrame]:
     """Pictures of the plan's packets and no others.
 
-    Packets between runs are read and dropped, never sought past: that costs microseconds, and a seek
-    may land elsewhere.
+    Packets between runs are read and dropped, never sought past: that costs microseconds, and a
+    seek may land elsewhere.
 
     Raises:
         av.FFmpegError: anything is wrong with them.
