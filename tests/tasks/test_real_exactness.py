@@ -65,6 +65,7 @@ def test_real_every_sampled_frame_is_that_of_a_full_decode(
                         assert zlib.crc32(frame.rgb_HWC.tobytes()) == truth[frame.frame_index]
                         num_frames += 1
                         num_by_decord += reader.decoder == "decord"
-                    assert reader.decoder == decoder or not reads_exactly(probe)
+                    # decord gives way where it is not exact and where it fails.
+                    assert reader.decoder == "pyav" or reads_exactly(probe)
     assert num_frames > 1000
     assert num_by_decord > 300
