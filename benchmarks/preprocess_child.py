@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelcheck.config import Decoder
 
 Numbers = dict[str, float]
-Decoder = Literal["auto", "decord", "pyav"]
 NUM_WORKERS = 2
 
 
@@ -47,7 +49,7 @@ def usable(folder: str) -> dict[str, Any]:
     }
 
 
-def prepared(decoder: Decoder) -> Callable[[Path], Any]:
+def prepared(decoder: "Decoder") -> Callable[[Path], Any]:
     """Our whole work on one video, after the start of a worker."""
     import numpy as np
 
@@ -65,7 +67,7 @@ def prepared(decoder: Decoder) -> Callable[[Path], Any]:
     return lambda path: extract_video(path, "0" * 64, settings, detector, decoder=decoder)
 
 
-def ours(paths: list[str], decoder: Decoder) -> Numbers:
+def ours(paths: list[str], decoder: "Decoder") -> Numbers:
     """One worker's work."""
     extract = prepared(decoder)
     stages: dict[str, float] = {}

@@ -22,6 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from reelcheck.config import (
+    Decoder,
     PreprocessSettings,
     RunSettings,
     SplitSettings,
@@ -60,7 +61,7 @@ WorkersOption = Annotated[
 ]
 
 DecoderOption = Annotated[
-    Literal["auto", "decord", "pyav"] | None,
+    Decoder | None,
     typer.Option("--decoder", help="Force a decoder where it is exact. [default: auto]"),
 ]
 

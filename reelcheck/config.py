@@ -19,6 +19,9 @@ from reelcheck.errors import SettingsError
 FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
 """BlazeFace full range (sparse), from the mediapipe 0.10.21 wheel."""
 
+Decoder = Literal["auto", "decord", "pyav"]
+"""Which decoder to use, where there is a choice; see ``RunSettings``."""
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, finite, unknown keys refused."""
@@ -82,7 +85,7 @@ class RunSettings(Settings):
     """Decode processes; None: one per core that this process may use."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Videos per Prefect task."""
-    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    decoder: Decoder = "auto"
     """auto: decord where it is exact and nothing can be left out, else PyAV; decord: wherever it is
     exact; pyav: always. The frames are the same."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0

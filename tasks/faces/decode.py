@@ -27,6 +27,7 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from reelcheck.config import Decoder
 from reelcheck.errors import VideoError
 from reelcheck.records import RGB, DecodePlan, Frame, VideoProbe
 from reelcheck.status import Status
@@ -89,7 +90,7 @@ class FrameReader:
         probe: VideoProbe,
         plan: DecodePlan,
         *,
-        decoder: Literal["auto", "decord", "pyav"] = "auto",
+        decoder: Decoder = "auto",
         is_retry: bool = False,
     ) -> None:
         self.problem: str | None = None
@@ -97,39 +98,40 @@ class FrameReader:
         self._path, self._probe, self._plan = path, probe, plan
         self._converter = VideoReformatter()
         self._ways = _ways(probe, plan, decoder, is_retry=is_retry)
+        self._way = self._ways[0]
 
     @property
     def decoder(self) -> Literal["decord", "pyav"]:
         """The decoder in use."""
-        return "decord" if self._ways[0] == "decord" else "pyav"
+        return "decord" if self._way == "decord" else "pyav"
 
     def __iter__(self) -> Iterator[Frame]:
-        remaining = list(self._plan.frame_indices)
-        num_frames = 0
-        while remaining:
-            for frame in self._frames(remaining):
-                remaining = [index for index in remaining if index > frame.frame_index]
+        wanted = self._plan.frame_indices
+        num_passed = num_frames = 0
+        for way in self._ways:
+            self._way = way
+            for frame in self._frames(wanted[num_passed:]):
+                num_passed = bisect_right(wanted, frame.frame_index)
                 num_frames += 1
                 yield frame
-            if len(self._ways) == 1:
+            if num_passed == len(wanted):
                 break
-            if remaining:
-                self._ways = self._ways[1:]
         if num_frames == 0:
             reason = self.problem or "the decoder gave no usable frame"
             raise VideoError(Status.DECODE_ERROR, reason)
 
     def _frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
-        way = self._ways[0]
-        in_order = self._plan.num_packets_in_order
-        self.num_packets_decoded += self._plan.num_packets if way == "pyav by plan" else in_order
-        if way == "decord":
+        is_planned = self._way == "pyav by plan"
+        self.num_packets_decoded += (
+            self._plan.num_packets if is_planned else self._plan.num_packets_in_order
+        )
+        if self._way == "decord":
             yield from self._decord_frames(wanted)
             return
         with open_container(self._path) as container:
             stream = video_stream(container)
             stream.codec_context.thread_count = 1
-            if way == "pyav by plan":
+            if is_planned:
                 yield from self._planned_frames(container, stream, wanted)
             else:
                 yield from self._frames_in_order(container, stream, wanted)
@@ -184,16 +186,16 @@ class FrameReader:
     ) -> Iterator[Frame]:
         """The wanted frames by presentation time; a damaged one gives way to the next good one."""
         times = self._probe.pts_seconds
-        remaining = list(wanted)
+        num_passed = 0
         for position, picture in enumerate(self._decoded_in_order(container, stream)):
-            if not remaining:
+            if num_passed == len(wanted):
                 return
             timed = self._probe.has_pts and picture.pts is not None
             time = picture.time if timed else times[min(position, len(times) - 1)]
-            if picture.is_corrupt or time < times[remaining[0]] - _SAME_TIME_SECONDS:
+            if picture.is_corrupt or time < times[wanted[num_passed]] - _SAME_TIME_SECONDS:
                 continue
             index = bisect_left(times, time - _SAME_TIME_SECONDS)
-            remaining = [later for later in remaining if later > index]
+            num_passed = bisect_right(wanted, index)
             yield self._frame(index, self._upright(picture))
 
     def _decoded_in_order(
@@ -232,7 +234,7 @@ class FrameReader:
 def _ways(
     probe: VideoProbe,
     plan: DecodePlan,
-    decoder: Literal["auto", "decord", "pyav"],
+    decoder: Decoder,
     *,
     is_retry: bool,
 ) -> tuple[_Way, ...]:

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from reelcheck.config import PreprocessSettings
+from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import VideoError
 from reelcheck.records import DecodePlan, FaceBox, Frame, VideoProbe
 from tasks.faces.boxes import box_iou
@@ -120,7 +119,7 @@ class Search:
     probe: VideoProbe
     settings: PreprocessSettings
     detector: FaceDetector
-    decoder: Literal["auto", "decord", "pyav"]
+    decoder: Decoder
     is_retry: bool
     watch: Stopwatch = field(repr=False)
 

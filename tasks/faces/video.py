@@ -8,12 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from reelcheck.config import PreprocessSettings
+from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import VideoError
 from reelcheck.records import CropSequence, VideoResult
 from reelcheck.status import Status
@@ -32,7 +31,7 @@ def extract_video(
     settings: PreprocessSettings,
     detector: FaceDetector,
     *,
-    decoder: Literal["auto", "decord", "pyav"] = "auto",
+    decoder: Decoder = "auto",
     is_retry: bool = False,
 ) -> VideoResult:
     """Process one video; whatever is wrong with it becomes the result's status and reason.

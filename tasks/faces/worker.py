@@ -10,9 +10,8 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
-from reelcheck.config import PreprocessSettings
+from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import FaceModelError
 from reelcheck.records import VideoResult
 
@@ -59,9 +58,7 @@ def check_worker() -> None:
         raise FaceModelError(str(_state["error"]))
 
 
-def extract_one(
-    path: Path, video_id: str, decoder: Literal["auto", "decord", "pyav"], *, is_retry: bool
-) -> VideoResult:
+def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
     """Process one video with this process's detector.
 
     Args:

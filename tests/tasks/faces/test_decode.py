@@ -6,7 +6,7 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import cv2
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from reelcheck.config import Decoder
 from reelcheck.errors import VideoError
 from reelcheck.records import Frame
 from reelcheck.status import Status
@@ -25,7 +26,6 @@ from tasks.faces.probe import probe_video
 
 Make = Callable[[Any], Path]
 Picture = NDArray[np.uint8]
-Decoder = Literal["auto", "decord", "pyav"]
 SMALLEST_CHANGE = 10.0
 """Mean grey levels by which neighbouring pictures differ."""
 

@@ -4,19 +4,19 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import pytest
 
-from reelcheck.config import PreprocessSettings
+from reelcheck.config import Decoder, PreprocessSettings
 from tasks.faces.decode import FrameReader, reads_exactly
 from tasks.faces.plan import sample_plan
 from tasks.faces.probe import probe_video
 
 Make = Callable[[Any], Path]
 SAMPLINGS = ("spread", "clips", "uniform", "all")
-DECODERS: tuple[Literal["auto", "decord", "pyav"], ...] = ("auto", "decord", "pyav")
+DECODERS: tuple[Decoder, ...] = ("auto", "decord", "pyav")
 
 
 def x264(parameters: str) -> dict[str, Any]:
