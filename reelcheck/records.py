@@ -5,6 +5,7 @@ A stage never fills in another stage's record: it returns a new one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from reelcheck.status import Status
 
 RGB = NDArray[np.uint8]
+Point = tuple[float, float]
+"""x and y."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class InputFile:
     """The real video that a fake was made from."""
     pair: str | None = None
     generator: str | None = None
+    split: str | None = None
+    """``train``, ``val`` or ``test`` where folders or the labels table give it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,6 +136,20 @@ class Frame:
             raise ValueError(f"frame must be contiguous (H, W, 3), got {self.rgb_HWC.shape}")
 
 
+class Keypoints(NamedTuple):
+    """What BlazeFace (arXiv 1907.05047) points out in a face; right is the person's right.
+
+    In the order of ``FaceKeyPoint`` of MediaPipe's older Python interface, checked by eye.
+    """
+
+    right_eye: Point
+    left_eye: Point
+    nose_tip: Point
+    mouth_centre: Point
+    right_ear: Point
+    left_ear: Point
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaceBox:
     """One face on one sampled frame."""
@@ -140,8 +159,16 @@ class FaceBox:
     xyxy: tuple[float, float, float, float]
     """x1, y1, x2, y2 in pixels of the upright frame; may reach beyond it."""
     confidence: float
-    eyes_xy: tuple[tuple[float, float], tuple[float, float]] | None = None
-    """The eye on the left of the picture, then the other; in pixels of the upright frame."""
+    keypoints_xy: Keypoints | None = None
+    """In pixels of the upright frame; may lie beyond it."""
+
+    @property
+    def eyes_xy(self) -> tuple[Point, Point] | None:
+        """The eye on the left of the picture, then the other."""
+        if self.keypoints_xy is None:
+            return None
+        first, second = sorted((self.keypoints_xy.right_eye, self.keypoints_xy.left_eye))
+        return first, second
 
     @property
     def side_pixels(self) -> float:
@@ -172,6 +199,9 @@ class CropSequence:
     """Variance of the Laplacian of each crop's luma: small means blurred."""
     brightness: tuple[float, ...]
     """Mean luma of each crop, 0 to 255."""
+    keypoints_xy: tuple[tuple[float, ...], ...]
+    """x and y of each crop's key points, 12 numbers in the order of ``Keypoints``, as fractions of
+    the crop's side; beyond 0 to 1 outside of it. Empty: not known of every frame."""
 
     def __post_init__(self) -> None:
         """All per-frame fields must have the same length."""
@@ -183,6 +213,7 @@ class CropSequence:
             len(self.confidences),
             len(self.sharpness),
             len(self.brightness),
+            len(self.keypoints_xy or self.frame_indices),
         }
         if len(lengths) != 1:
             raise ValueError(f"crop sequence {self.sequence_id} has unequal lengths: {lengths}")

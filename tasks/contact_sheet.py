@@ -35,6 +35,7 @@ _MARGIN, _GAP, _CROP = 24, 8, 112
 _INNER = MAX_CROPS * _CROP + (MAX_CROPS - 1) * _GAP
 _WIDTH = _INNER + 2 * _MARGIN
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_BINARY_PLACES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class Face:
     confidence: float
     crop_HWC: RGB | None
     """None: not chosen to be shown."""
+    keypoints_xy: tuple[float, ...] | None
+    """x and y of each key point of the crop, as fractions of its side; None: not known."""
 
     @property
     def side_pixels(self) -> float:
@@ -79,7 +82,7 @@ class Sheet:
 
 
 def draw_sheet(sheet: Sheet) -> RGB:
-    """The lines, the frames with their face boxes, then a row of crops per face track."""
+    """The lines, frames with face boxes, then each face track's crops with their key points."""
     strips = [_blank(_MARGIN - _GAP), *map(_line_strip, sheet.lines), _blank(_GAP)]
     strips += _still_strips(sheet.stills, [face for track in sheet.tracks for face in track])
     strips += [_track_strip(track) for track in sheet.tracks]
@@ -176,12 +179,23 @@ def _track_strip(track: Sequence[Face]) -> RGB:
     for face in track:
         if face.crop_HWC is None:
             continue
-        strip[46 : 46 + _CROP, left : left + _CROP] = _resized(face.crop_HWC, _CROP, _CROP)
+        crop = _resized(face.crop_HWC, _CROP, _CROP)
+        _draw_dots(crop, face.keypoints_xy or (), colour)
+        strip[46 : 46 + _CROP, left : left + _CROP] = crop
         _write(strip, f"{face.pts_seconds:.2f} s", (left, 46 + _CROP + 15), _INK, 0.42)
         about = f"{face.side_pixels:.0f} px  {face.confidence:.2f}"
         _write(strip, about, (left, 46 + _CROP + 31), FAINT, 0.42)
         left += _CROP + _GAP
     return strip
+
+
+def _draw_dots(crop: RGB, xy: Sequence[float], colour: Colour) -> None:
+    """A small dot at each point, given in sides of the crop."""
+    for x, y in zip(xy[::2], xy[1::2], strict=True):
+        # OpenCV takes integers with binary places, and pixel 0 has its middle at 0, not at 0.5.
+        middle = [round((value * len(crop) - 0.5) * 2**_BINARY_PLACES) for value in (x, y)]
+        radius = 3 * 2 ** (_BINARY_PLACES - 1)
+        cv2.circle(crop, middle, radius, colour, cv2.FILLED, cv2.LINE_AA, _BINARY_PLACES)
 
 
 def _colour(track_id: int) -> Colour:

@@ -122,6 +122,7 @@ def _faces(layout: StoreLayout, sequences: Sequence[Row]) -> tuple[Face, ...]:
                 xyxy=tuple(row["boxes_xyxy"][place]),
                 confidence=row["confidences"][place],
                 crop_HWC=crops_THWC[place],
+                keypoints_xy=tuple(row["keypoints_xy"][place]) if row["keypoints_xy"] else None,
             )
             for place, frame_index in enumerate(row["frame_indices"])
         ]

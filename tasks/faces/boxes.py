@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from reelcheck.records import FaceBox
-
-Point = tuple[float, float]
+from reelcheck.records import FaceBox, Keypoints, Point
 
 
 def box_area(box: FaceBox) -> float:
@@ -28,25 +26,33 @@ def box_iou(first: FaceBox, second: FaceBox) -> float:
 
 
 def moved(box: FaceBox, dx: float, dy: float) -> FaceBox:
-    """The box and its eyes, elsewhere."""
+    """The box and its key points, elsewhere."""
     x1, y1, x2, y2 = box.xyxy
-    eyes = box.eyes_xy
-    if eyes is not None:
-        (left_x, left_y), (right_x, right_y) = eyes
-        eyes = (left_x + dx, left_y + dy), (right_x + dx, right_y + dy)
-    return replace(box, xyxy=(x1 + dx, y1 + dy, x2 + dx, y2 + dy), eyes_xy=eyes)
+    points = box.keypoints_xy
+    if points is not None:
+        points = Keypoints(*((x + dx, y + dy) for x, y in points))
+    return replace(box, xyxy=(x1 + dx, y1 + dy, x2 + dx, y2 + dy), keypoints_xy=points)
+
+
+def scaled(box: FaceBox, factor: float) -> FaceBox:
+    """The box and its key points, on the picture made larger by a factor."""
+    x1, y1, x2, y2 = (factor * number for number in box.xyxy)
+    points = box.keypoints_xy
+    if points is not None:
+        points = Keypoints(*((factor * x, factor * y) for x, y in points))
+    return replace(box, xyxy=(x1, y1, x2, y2), keypoints_xy=points)
 
 
 def mixed(before: FaceBox, after: FaceBox, share: float) -> FaceBox:
     """Between two boxes of one face: 0 gives the first, 1 the second, which also numbers it."""
-    eyes = None
-    if before.eyes_xy is not None and after.eyes_xy is not None:
-        (left, right), (left_after, right_after) = before.eyes_xy, after.eyes_xy
-        eyes = _between(left, left_after, share), _between(right, right_after, share)
+    points = None
+    if before.keypoints_xy is not None and after.keypoints_xy is not None:
+        pairs = zip(before.keypoints_xy, after.keypoints_xy, strict=True)
+        points = Keypoints(*(_between(*pair, share) for pair in pairs))
     x1, y1 = _between(before.xyxy[:2], after.xyxy[:2], share)
     x2, y2 = _between(before.xyxy[2:], after.xyxy[2:], share)
     confidence = before.confidence + share * (after.confidence - before.confidence)
-    return replace(after, xyxy=(x1, y1, x2, y2), eyes_xy=eyes, confidence=confidence)
+    return replace(after, xyxy=(x1, y1, x2, y2), keypoints_xy=points, confidence=confidence)
 
 
 def _between(before: Point, after: Point, share: float) -> Point:

@@ -1,14 +1,94 @@
-"""Cut a square around a face box and resize it; say how sharp and how bright it is."""
+"""Cut a square around a face box and resize it; say what lies where in it, how sharp and bright."""
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from reelcheck.records import RGB
+from reelcheck.records import RGB, Keypoints, Point
 
 MIN_EYE_DISTANCE = 0.1
 """In box sides. Nearer eyes belong to a face in profile: their slope is noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSquare:
+    """The square of a frame that a crop shows, in whole pixels before it is turned."""
+
+    left: int
+    top: int
+    side: int
+    radians: float = 0.0
+    """Angle by which it is turned about its middle: clockwise, as seen on the picture."""
+
+    def cut(self, rgb_HWC: RGB, *, crop_pixels: int) -> RGB:
+        """What the square shows of a frame.
+
+        Args:
+            rgb_HWC: the frame.
+            crop_pixels: side S of the result.
+
+        Returns:
+            (S, S, 3) uint8. What lies beyond the frame is black: no pixel is made up.
+        """
+        square = (
+            _turned_square(rgb_HWC, self.left, self.top, self.side, self.radians)
+            if self.radians
+            else _square(rgb_HWC, self.left, self.top, self.side)
+        )
+        # Area averaging avoids aliasing when shrinking; it has no meaning when enlarging.
+        shrinks = self.side >= crop_pixels
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = cv2.resize(square, (crop_pixels, crop_pixels), interpolation=method)
+        return np.asarray(resized, np.uint8)
+
+    def fractions(self, keypoints_xy: Keypoints) -> Keypoints:
+        """Where points of the frame lie in the crop.
+
+        Args:
+            keypoints_xy: in pixels of the frame.
+
+        Returns:
+            In sides of the crop: (0, 0) is its upper left corner, (1, 1) its lower right one.
+        """
+        cos, sin = math.cos(self.radians), math.sin(self.radians)
+        x_middle, y_middle = self.left + self.side / 2, self.top + self.side / 2
+        offsets = ((x - x_middle, y - y_middle) for x, y in keypoints_xy)
+        return Keypoints(
+            *(
+                (0.5 + (cos * dx + sin * dy) / self.side, 0.5 + (cos * dy - sin * dx) / self.side)
+                for dx, dy in offsets
+            )
+        )
+
+
+def face_square(
+    xyxy: tuple[float, float, float, float],
+    *,
+    margin: float,
+    eyes_xy: tuple[Point, Point] | None = None,
+) -> CropSquare:
+    """The square around a box.
+
+    Args:
+        xyxy: face box in pixels of the frame.
+        margin: side of the square as a multiple of the box's longer side.
+        eyes_xy: the eyes in pixels of the frame, the left of the picture first; the square is
+            turned about its middle until they are level. None: it is not turned.
+    """
+    x1, y1, x2, y2 = xyxy
+    longer = max(x2 - x1, y2 - y1)
+    side = max(2, round(longer * margin))
+    radians = 0.0
+    if eyes_xy is not None and math.dist(*eyes_xy) >= MIN_EYE_DISTANCE * longer:
+        radians = math.atan2(eyes_xy[1][1] - eyes_xy[0][1], eyes_xy[1][0] - eyes_xy[0][0])
+    return CropSquare(
+        left=round((x1 + x2 - side) / 2),
+        top=round((y1 + y2 - side) / 2),
+        side=side,
+        radians=radians,
+    )
 
 
 def crop_face(
@@ -17,38 +97,10 @@ def crop_face(
     *,
     margin: float,
     crop_pixels: int,
-    eyes_xy: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    eyes_xy: tuple[Point, Point] | None = None,
 ) -> RGB:
-    """Square crop around a box.
-
-    Args:
-        rgb_HWC: the frame.
-        xyxy: face box in pixels of the frame.
-        margin: side of the square as a multiple of the box's longer side.
-        crop_pixels: side S of the result.
-        eyes_xy: the eyes in pixels of the frame, the left of the picture first; the square is
-            turned about its middle until they are level. None: it is not turned.
-
-    Returns:
-        (S, S, 3) uint8. What lies beyond the frame is black: no pixel is made up.
-    """
-    x1, y1, x2, y2 = xyxy
-    longer = max(x2 - x1, y2 - y1)
-    side = max(2, round(longer * margin))
-    left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
-    radians = 0.0
-    if eyes_xy is not None and math.dist(*eyes_xy) >= MIN_EYE_DISTANCE * longer:
-        radians = math.atan2(eyes_xy[1][1] - eyes_xy[0][1], eyes_xy[1][0] - eyes_xy[0][0])
-    square = (
-        _turned_square(rgb_HWC, left, top, side, radians)
-        if radians
-        else _square(rgb_HWC, left, top, side)
-    )
-    # Area averaging avoids aliasing when shrinking; it has no meaning when enlarging.
-    shrinks = side >= crop_pixels
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(square, (crop_pixels, crop_pixels), interpolation=method)
-    return np.asarray(resized, np.uint8)
+    """Square crop around a box; see ``face_square`` and ``CropSquare.cut``."""
+    return face_square(xyxy, margin=margin, eyes_xy=eyes_xy).cut(rgb_HWC, crop_pixels=crop_pixels)
 
 
 def crop_quality(crop_HWC: RGB) -> tuple[float, float]:

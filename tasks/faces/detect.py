@@ -15,7 +15,7 @@ import mediapipe
 from mediapipe.tasks.python import BaseOptions, vision
 from mediapipe.tasks.python.components.containers.keypoint import NormalizedKeypoint
 
-from reelcheck.records import FaceBox, Frame
+from reelcheck.records import FaceBox, Frame, Keypoints
 
 
 class FaceDetector:
@@ -42,7 +42,7 @@ class FaceDetector:
                     float(found.bounding_box.origin_y + found.bounding_box.height),
                 ),
                 confidence=float(found.categories[0].score),
-                eyes_xy=_eyes(found.keypoints, width=width, height=height),
+                keypoints_xy=_in_pixels(found.keypoints, width=width, height=height),
             )
             for found in self._detector.detect(image).detections
         ]
@@ -60,11 +60,5 @@ class FaceDetector:
         self._detector.close()
 
 
-def _eyes(
-    keypoints: Sequence[NormalizedKeypoint], *, width: int, height: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """BlazeFace's first two points, in pixels; the one on the left of the picture first."""
-    first, second = sorted(
-        (float(point.x) * width, float(point.y) * height) for point in keypoints[:2]
-    )
-    return first, second
+def _in_pixels(keypoints: Sequence[NormalizedKeypoint], *, width: int, height: int) -> Keypoints:
+    return Keypoints(*((float(point.x) * width, float(point.y) * height) for point in keypoints))

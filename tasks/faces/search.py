@@ -20,7 +20,7 @@ from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import VideoError
 from reelcheck.records import DecodePlan, FaceBox, Frame, VideoProbe
 from tasks.faces.boxes import box_iou
-from tasks.faces.crop import crop_face
+from tasks.faces.crop import face_square
 from tasks.faces.decode import FrameReader
 from tasks.faces.detect import FaceDetector
 from tasks.faces.follow import MAX_FRAME_GAP_SECONDS, follow
@@ -150,7 +150,7 @@ class Search:
             run = samples[-1].run + (has_runs and jumps) if samples else 0
             samples.append(Sample(frame.frame_index, frame.pts_seconds, run))
             with self.watch.stage("crop"):
-                sightings.append([self._sighting(frame, face, view) for face in faces])
+                sightings.append([sighting_of(face, frame, view, self.settings) for face in faces])
         with self.watch.stage("crop"):
             tracks = link_sightings(sightings)
         return Pass(
@@ -172,16 +172,6 @@ class Search:
         return FrameReader(
             self.path, self.probe, plan, decoder=self.decoder, is_retry=self.is_retry
         )
-
-    def _sighting(self, frame: Frame, face: FaceBox, view: View) -> Sighting:
-        crop = crop_face(
-            frame.rgb_HWC,
-            face.xyxy,
-            margin=self.settings.margin,
-            crop_pixels=self.settings.crop_pixels,
-            eyes_xy=face.eyes_xy if self.settings.align_eyes else None,
-        )
-        return Sighting(view.shown(face, frame), crop)
 
     def _closer_look(self, found: Pass) -> tuple[Pass, ...]:
         """Neighbouring frames around the first sighting of faces that show too shortly.
@@ -248,6 +238,20 @@ class Search:
             key=lambda view: sum(confidences[view]),
             default=None,
         )
+
+
+def sighting_of(face: FaceBox, turned: Frame, view: View, settings: PreprocessSettings) -> Sighting:
+    """A face found on a turned frame, with its crop; the box lies on the frame as shown."""
+    square = face_square(
+        face.xyxy,
+        margin=settings.margin,
+        eyes_xy=face.eyes_xy if settings.align_eyes else None,
+    )
+    return Sighting(
+        box=view.shown(face, turned),
+        crop_HWC=square.cut(turned.rgb_HWC, crop_pixels=settings.crop_pixels),
+        keypoints_xy=square.fractions(face.keypoints_xy) if face.keypoints_xy else None,
+    )
 
 
 def median_confidence(track: Track) -> float:

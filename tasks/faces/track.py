@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reelcheck.records import RGB, FaceBox
+from reelcheck.records import RGB, FaceBox, Keypoints
 
 MAX_CENTRE_MOVE = 1.2
 """Largest move of the centre between two samples, in face sides."""
@@ -51,6 +51,8 @@ class Sighting:
 
     box: FaceBox
     crop_HWC: RGB
+    keypoints_xy: Keypoints | None = None
+    """In the crop, as fractions of its side."""
     looks: Looks = field(init=False)
 
     def __post_init__(self) -> None:

@@ -79,12 +79,12 @@ def extract_video(
             num_faces=0,
             head_rotation=found.view.rotation if found.tracks else None,
         )
-        tracks = _judged_tracks(passes, settings)
+        tracks = judged_tracks(passes, settings)
         with watch.stage("crop"):
             sequences = tuple(
                 sequence
                 for track_id, track, its_pass in tracks
-                for sequence in _sequences(video_id, track_id, track, its_pass, settings)
+                for sequence in cut_sequences(video_id, track_id, track, its_pass, settings)
             )
         result = replace(result, num_faces=len(tracks), sequences=sequences)
     except VideoError as error:
@@ -103,7 +103,7 @@ def _remark(found: Pass) -> str | None:
     return f"only {num_decoded} of {num_sampled} sampled frames could be decoded{cause}"
 
 
-def _judged_tracks(
+def judged_tracks(
     passes: Sequence[Pass], settings: PreprocessSettings
 ) -> list[tuple[int, Track, Pass]]:
     """Tracks, with their numbers, that are long and large enough.
@@ -143,9 +143,10 @@ def face_pixels(track: Track) -> float:
     return float(np.median([sighting.box.side_pixels for sighting in track]))
 
 
-def _sequences(
+def cut_sequences(
     video_id: str, track_id: int, track: Track, found: Pass, settings: PreprocessSettings
 ) -> list[CropSequence]:
+    """The crop sequences of one judged track."""
     parts = [
         part
         for stretch in found.stretches(track)
@@ -186,4 +187,13 @@ def _sequence(
         confidences=tuple(sighting.box.confidence for sighting in part),
         sharpness=tuple(sharpness for sharpness, _ in quality),
         brightness=tuple(brightness for _, brightness in quality),
+        keypoints_xy=_keypoints(part),
     )
+
+
+def _keypoints(part: Track) -> tuple[tuple[float, ...], ...]:
+    """As in ``CropSequence``."""
+    known = [sighting.keypoints_xy for sighting in part if sighting.keypoints_xy is not None]
+    if len(known) < len(part):
+        return ()
+    return tuple(tuple(itertools.chain.from_iterable(points)) for points in known)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from reelcheck.records import FaceBox, Frame
+from reelcheck.records import FaceBox, Frame, Keypoints
 from tasks.faces.boxes import box_area, box_iou, moved, shared_area
 from tasks.faces.follow import Detect
 
@@ -59,15 +59,18 @@ class View:
         return (width, height) if self.rotation % 180 == 0 else (height, width)
 
     def shown(self, box: FaceBox, turned: Frame) -> FaceBox:
-        """A box on a turned frame, as it lies on the frame before; without its eyes if turned."""
+        """A box and its key points on a turned frame, as they lie on the frame before."""
         if self.rotation == 0:
             return box
         height, width = turned.rgb_HWC.shape[:2]
         x1, y1, x2, y2 = box.xyxy
+        points = box.keypoints_xy
         for _ in range(self.rotation // 90):  # each turns back by 90 degrees, clockwise
             x1, y1, x2, y2 = height - y2, x1, height - y1, x2
+            if points is not None:
+                points = Keypoints(*((height - y, x) for x, y in points))
             height, width = width, height
-        return replace(box, xyxy=(x1, y1, x2, y2), eyes_xy=None)
+        return replace(box, xyxy=(x1, y1, x2, y2), keypoints_xy=points)
 
 
 AS_SHOWN = View()

@@ -32,6 +32,7 @@ def make_sequences(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Crop
             confidences=(1.0,) * frames,
             sharpness=(100.0,) * frames,
             brightness=(120.0,) * frames,
+            keypoints_xy=(),
         )
         for number, (frames, side) in enumerate(sizes)
     ]

@@ -1,6 +1,7 @@
 """The square cut around a face: right place, right size, nothing made up."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.faces.crop import crop_face, crop_quality
+from reelcheck.records import RGB, Keypoints
+from tasks.faces.crop import crop_face, crop_quality, face_square
 
 HEIGHT, WIDTH = 60, 90
 CORNERS = st.integers(-120, 200)
@@ -170,6 +172,56 @@ def test_crop_with_eyes_beyond_the_frame_is_black_and_all_else_is_not() -> None:
     assert corner[:, :31].max() == 0
     assert (corner[32, 34:] == 255).all()
     assert 0.2 < corner.mean() / 255 < 0.3
+
+
+def blobs(points: Sequence[tuple[float, float]], *, height: int, width: int) -> RGB:
+    """A dark picture with a soft spot around each of up to three points, one per channel."""
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    spots = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 2.5**2)) for px, py in points]
+    return (255 * np.stack(spots, axis=2)).round().astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    points=st.lists(
+        st.tuples(st.floats(-0.28, 0.28), st.floats(-0.28, 0.28)), min_size=6, max_size=6
+    ),
+    left=st.integers(20, 100),
+    top=st.integers(20, 70),
+    side=st.floats(50, 120),
+    is_aligned=st.booleans(),
+    crop_pixels=st.sampled_from([64, 112, 224]),
+)
+def test_crop_shows_key_points_where_its_square_says(
+    points: list[tuple[float, float]],
+    left: int,
+    top: int,
+    side: float,
+    is_aligned: bool,
+    crop_pixels: int,
+) -> None:
+    box = (left, top, left + side, top + side)
+    points = [(left + (0.5 + x) * side, top + (0.5 + y) * side) for x, y in points]
+    eyes = (min(points[:2]), max(points[:2])) if is_aligned else None
+    square = face_square(box, margin=1.5, eyes_xy=eyes)
+    expected = square.fractions(Keypoints(*points))
+    for part in (slice(0, 3), slice(3, 6)):
+        frame = blobs(points[part], height=200, width=260)
+        crop = square.cut(frame, crop_pixels=crop_pixels).astype(float)
+        np.testing.assert_array_equal(
+            crop, crop_face(frame, box, margin=1.5, crop_pixels=crop_pixels, eyes_xy=eyes)
+        )
+        middles = (np.arange(crop_pixels) + 0.5) / crop_pixels
+        for spot, (x, y) in zip(np.moveaxis(crop, 2, 0), expected[part], strict=True):
+            found = (spot.sum(axis=0) @ middles, spot.sum(axis=1) @ middles) / spot.sum()
+            assert np.abs(found - (x, y)).max() * square.side <= 0.1  # pixels of the frame
+
+
+def test_crop_turned_shows_key_points_beyond_it_beyond_it() -> None:
+    square = face_square((0, 0, 40, 40), margin=1.0, eyes_xy=((20, 10), (20, 30)))
+    points = Keypoints((20, 10), (20, 30), (10, 20), (0, 20), (20, -20), (20, 60))
+    expected = [(0.25, 0.5), (0.75, 0.5), (0.5, 0.75), (0.5, 1), (-0.5, 0.5), (1.5, 0.5)]
+    np.testing.assert_allclose(square.fractions(points), expected, atol=1e-12)
 
 
 def test_crop_of_a_profile_is_not_turned() -> None:

@@ -27,29 +27,32 @@ def as_frame(rgb: RGB) -> Frame:
     return Frame(frame_index=0, pts_seconds=0.0, rgb_HWC=np.ascontiguousarray(rgb))
 
 
-def test_detect_eyes_lie_level_in_the_box_the_left_of_the_picture_first(
-    detector: FaceDetector, face: RGB
-) -> None:
+def test_detect_key_points_are_where_a_face_has_them(detector: FaceDetector, face: RGB) -> None:
     for rgb in (face, face[:, ::-1]):
         (found,) = detector.detect(as_frame(rgb), sample_index=5)
         assert found.sample_index == 5
-        assert found.eyes_xy is not None
-        (left_x, left_y), (right_x, right_y) = found.eyes_xy
+        points = found.keypoints_xy
+        assert points is not None
         x1, y1, x2, y2 = found.xyxy
-        assert x1 < left_x < found.centre[0] < right_x < x2
-        assert y1 < min(left_y, right_y)
-        assert max(left_y, right_y) < y1 + 0.7 * (y2 - y1)
-        assert abs(right_y - left_y) < 0.2 * (right_x - left_x)
+        # The person's right is on the left of the picture, and never the other way round.
+        across = [points.right_ear, points.right_eye, points.nose_tip, points.left_eye]
+        assert [x for x, _ in across] == sorted(x for x, _ in across)
+        assert points.left_eye[0] < points.left_ear[0]
+        assert x1 < points.right_eye[0] < found.centre[0] < points.left_eye[0] < x2
+        down = [points.left_eye, points.nose_tip, points.mouth_centre]
+        assert y1 < down[0][1] < down[1][1] < down[2][1] < y2
+        eyes = points.right_eye, points.left_eye
+        assert abs(eyes[1][1] - eyes[0][1]) < 0.2 * (eyes[1][0] - eyes[0][0])
+        assert found.eyes_xy == eyes
 
 
-def test_detect_eyes_are_in_pixels_of_the_frame(detector: FaceDetector, face: RGB) -> None:
+def test_detect_key_points_are_in_pixels_of_the_frame(detector: FaceDetector, face: RGB) -> None:
     wider = np.zeros((face.shape[0] + 40, face.shape[1] + 60, 3), np.uint8)
     wider[40:, 60:] = face
     (before,) = detector.detect(as_frame(face), sample_index=0)
     (after,) = detector.detect(as_frame(wider), sample_index=0)
-    assert np.array(after.eyes_xy) - np.array(before.eyes_xy) == pytest.approx(
-        np.array([[60, 40], [60, 40]]), abs=0.1 * before.side_pixels
-    )
+    moved = np.array(after.keypoints_xy) - np.array(before.keypoints_xy)
+    assert moved == pytest.approx(np.array([(60, 40)] * 6), abs=0.1 * before.side_pixels)
 
 
 def test_detect_nothing_on_a_plain_picture(detector: FaceDetector) -> None:

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.records import FaceBox, Frame
+from reelcheck.records import FaceBox, Frame, Keypoints
 from tasks.faces.follow import MAX_NODE_FRAMES, MAX_NODE_SECONDS, follow
 
 SIDE = 40
 RED, BLUE = (220, 30, 30), (30, 30, 220)
+OFFSETS = ((10, 15), (30, 16), (21, 24), (20, 32), (1, 17), (39, 18))
+"""Key points of a square, from its upper left corner."""
 Place = tuple[int, int]
 
 
@@ -56,7 +58,7 @@ class SquareFinder:
                     sample_index=sample_index,
                     xyxy=(float(x1), float(y1), float(x2), float(y2)),
                     confidence=0.9,
-                    eyes_xy=((x1 + 10.0, y1 + 15.0), (x1 + 30.0, y1 + 15.0)),
+                    keypoints_xy=Keypoints(*((x1 + dx, y1 + dy) for dx, dy in OFFSETS)),
                 )
             )
         self.found += boxes
@@ -94,8 +96,17 @@ def test_follow_moving_face_is_interpolated_in_time_not_by_number() -> None:
     assert find.searched == [0, 4]
     for time, (_, (face,)) in zip(times, results, strict=True):
         assert face.xyxy[0] == pytest.approx(50 + 5 * time)
-        assert face.eyes_xy is not None
-        assert face.eyes_xy[0] == pytest.approx((60 + 5 * time, 75))
+        expected = [(50 + 5 * time + dx, 60 + dy) for dx, dy in OFFSETS]
+        np.testing.assert_allclose(np.array(face.keypoints_xy), expected)
+
+
+def test_follow_face_whose_key_points_one_node_lacks_has_none_in_between() -> None:
+    def find(frame: Frame, *, sample_index: int) -> list[FaceBox]:
+        (face,) = SquareFinder()(frame, sample_index=sample_index)
+        return [face if sample_index == 0 else replace(face, keypoints_xy=None)]
+
+    results = list(follow(frames_at(np.arange(6) / 25, [picture([(50, 60)])] * 6), find))
+    assert [faces[0].keypoints_xy is None for _, faces in results] == [False] + 5 * [True]
 
 
 def test_follow_two_faces_are_each_followed() -> None:
@@ -196,9 +207,9 @@ def test_follow_still_face_in_a_contiguous_run_jitters_less_than_its_detections(
     raw = np.array([face.xyxy for face in find.found])
     smooth = np.array([results[sample].xyxy for sample in find.searched])
     assert np.abs(np.diff(smooth, axis=0)).mean() < 0.6 * np.abs(np.diff(raw, axis=0)).mean()
-    eyes = np.array([results[sample].eyes_xy for sample in find.searched])
-    # The eyes move with their box.
-    np.testing.assert_allclose(eyes[:, 0], smooth[:, :2] + (10, 15))
+    points = np.array([results[sample].keypoints_xy for sample in find.searched])
+    # Key points move with their box.
+    np.testing.assert_allclose(points, smooth[:, None, :2] + np.array(OFFSETS))
 
 
 def test_follow_face_that_moves_is_not_dragged_behind() -> None:

@@ -94,6 +94,7 @@ def test_extract_twice_gives_the_same(face_video: Path, extract: Extract) -> Non
     for left, right in zip(first.sequences, second.sequences, strict=True):
         np.testing.assert_array_equal(left.crops_THWC, right.crops_THWC)
         assert left.boxes_xyxy == right.boxes_xyxy
+        assert left.keypoints_xy == right.keypoints_xy
 
 
 def test_extract_long_track_is_cut_into_sequences_of_nearly_equal_length(

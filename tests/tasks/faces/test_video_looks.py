@@ -104,6 +104,7 @@ def test_extract_head_that_is_not_upright_is_found_and_cropped_upright(
     assert sequence.num_frames == reference.num_frames == 24
     difference = sequence.crops_THWC.astype(int) - reference.crops_THWC
     assert np.abs(difference).mean() <= 6
+    np.testing.assert_allclose(sequence.keypoints_xy, reference.keypoints_xy, atol=0.05)
     # Boxes lie on the frame as shown, where the crop was cut, upright or not.
     for crop, index, box in zip(
         sequence.crops_THWC, sequence.frame_indices, sequence.boxes_xyxy, strict=True
