@@ -14,7 +14,7 @@ from storage.schemas import MANIFEST, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.discover import KnownResult, known_results
 
-LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator")
+LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator", "split")
 _log = logging.getLogger(__name__)
 
 

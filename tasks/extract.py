@@ -97,5 +97,6 @@ def _sequence_row(sequence: CropSequence, shard: str, part: int, row: int) -> Ro
         "confidences": sequence.confidences,
         "sharpness": sequence.sharpness,
         "brightness": sequence.brightness,
+        "keypoints_xy": sequence.keypoints_xy,
         "face_pixels": float(np.median(sides)),
     }

@@ -1,14 +1,14 @@
 """What is known of each file: from a labels table, or from the names of its folders.
 
 A labels table is a CSV with the columns ``path,label`` and, where known, ``group``, ``identity``,
-``source``, ``pair``, ``generator``. Paths are relative to the source folder.
+``source``, ``pair``, ``generator``, ``split``. Paths are relative to the source folder.
 """
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from reelcheck.errors import SourceError
 from reelcheck.records import InputFile
@@ -16,7 +16,10 @@ from reelcheck.status import Status
 
 _LABELS = {"real": 0, "0": 0, "fake": 1, "deepfake": 1, "1": 1}
 _FOLDER_LABELS = {"real": 0, "fake": 1, "deepfake": 1}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _OPTIONAL_COLUMNS = ("group", "identity", "source", "pair", "generator")
+
+Value = TypeVar("Value")
 
 
 def label_files(
@@ -26,7 +29,7 @@ def label_files(
 
     Args:
         files: what was found under the source.
-        labels: the labels table; None: labels come from folder names.
+        labels: the labels table; None: labels and splits come from folder names.
         is_complete: the files are all that the source folder holds; a single file of it says
             nothing about the others.
 
@@ -34,7 +37,10 @@ def label_files(
         SourceError: the table cannot be used, or belongs to another folder.
     """
     if labels is None:
-        return [replace(file, label=label_of_folders(file)) for file in files]
+        return [
+            replace(file, label=label_of_folders(file), split=split_of_folders(file))
+            for file in files
+        ]
     rows = read_labels(labels)
     known = {file.path for file in files}
     if is_complete and rows and known.isdisjoint(rows):
@@ -61,20 +67,27 @@ def label_files(
 
 def label_of_folders(file: InputFile) -> int | None:
     """Label from the nearest folder named real, fake or deepfake, in any case."""
+    return _of_nearest(file, _FOLDER_LABELS)
+
+
+def split_of_folders(file: InputFile) -> str | None:
+    """Split from the nearest folder named train, val, valid, validation or test, in any case."""
+    return _of_nearest(file, _SPLITS)
+
+
+def _of_nearest(file: InputFile, meanings: Mapping[str, Value]) -> Value | None:
+    """What the nearest folder means whose name means anything; the source folder is the last."""
     folders = [*PurePosixPath(file.root).parts[-1:], *PurePosixPath(file.path).parts[:-1]]
-    for folder in reversed(folders):
-        label = _FOLDER_LABELS.get(folder.casefold())
-        if label is not None:
-            return label
-    return None
+    known = (meanings.get(folder.casefold()) for folder in reversed(folders))
+    return next((meaning for meaning in known if meaning is not None), None)
 
 
 def read_labels(path: Path) -> dict[str, dict[str, Any]]:
     """Path -> label and the optional columns.
 
     Raises:
-        SourceError: no such file, not UTF-8 CSV, a column missing, a label unknown, or two
-            different rows for one path.
+        SourceError: no such file, not UTF-8 CSV, a column missing, a label or a split unknown, or
+            two different rows for one path.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -84,7 +97,7 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
             if missing:
                 raise SourceError(
                     f"{path} lacks the column {' and '.join(sorted(missing))}; "
-                    "its first line must be path,label[,group,generator,source]"
+                    "its first line must be path,label[,group,identity,source,pair,generator,split]"
                 )
             rows: dict[str, dict[str, Any]] = {}
             for row in reader:
@@ -103,5 +116,12 @@ def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[
         raise SourceError(f"{where}: the path is empty")
     if label not in _LABELS:
         raise SourceError(f"{where}: label {row['label']!r} is none of real, fake, deepfake, 0, 1")
+    split = (row.get("split") or "").strip().casefold()
+    if split and split not in _SPLITS:
+        raise SourceError(
+            f"{where}: split {row['split']!r} is none of {', '.join(_SPLITS)}; leave it empty "
+            "where none is given"
+        )
     optional = {column: (row.get(column) or "").strip() or None for column in _OPTIONAL_COLUMNS}
-    return str(PurePosixPath(name)), {"label": _LABELS[label], **optional}
+    values = {"label": _LABELS[label], **optional, "split": _SPLITS.get(split)}
+    return str(PurePosixPath(name)), values

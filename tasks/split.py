@@ -2,6 +2,8 @@
 
 - Connected are videos that share a group or an identity, a fake and its source, a pair; and what
   they connect to in turn (connected components). These move as one.
+- What folders named train, val and test or the labels table give is kept; a component that they put
+  on two sides is refused. A part that they give to nobody is taken out of train.
 - Components are dealt with StratifiedGroupKFold, which balances the labels.
 - A later run keeps what is assigned: new videos join their component's part; only a component that
   a new link joins across parts is moved, to train, where it can harm no evaluation.
@@ -9,7 +11,8 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -42,7 +45,7 @@ def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict
         Videos per split and label.
 
     Raises:
-        StoreError: too few labelled groups to divide.
+        StoreError: too few labelled groups to divide, or given parts that connected videos cross.
     """
     stored, previous = _previous(layout)
     settings = settings or stored or SplitSettings()
@@ -59,25 +62,23 @@ def assign_splits(
     """Split rows (``storage.schemas.SPLIT``), one per video, sorted by video id.
 
     Args:
-        files: rows with path, video id and the label columns. Those without a label get no part,
-            but tie others together. Several files may hold the same video.
-        settings: fractions and seed.
+        files: rows with root, path, video id and the label columns. Those without a label get no
+            part, but tie others together. Several files may hold the same video.
+        settings: fractions, seed, and whether given parts count.
         previous: earlier assignments by video id.
 
     Raises:
-        StoreError: a part would lack one of the labels.
+        StoreError: a part would lack one of the labels, or the given parts of connected videos
+            differ.
     """
     component_of = dict(zip((file["video_id"] for file in files), connect(files), strict=True))
     labelled = {file["video_id"]: file for file in files if file["label"] is not None}
     videos = list(labelled.values())
     videos.sort(key=lambda video: str(video["video_id"]))
     components = [component_of[video["video_id"]] for video in videos]
-    assigned = _inherited(videos, components, previous or {})
-    fresh = [i for i, component in enumerate(components) if component not in assigned]
-    if not assigned:
-        assigned = _deal(videos, components, settings)
-    elif fresh:
-        assigned |= _deal_some(videos, components, fresh, settings)
+    used = [file for file in files if file["video_id"] in labelled]
+    given = _given(used, component_of) if settings.honour_given else {}
+    assigned = _assigned(videos, components, settings, given=given, previous=previous or {})
     rows = [
         {
             "video_id": video["video_id"],
@@ -87,7 +88,7 @@ def assign_splits(
         }
         for video, component in zip(videos, components, strict=True)
     ]
-    _require_both_labels(rows)
+    _require_both_labels(rows, is_given=bool(given))
     return rows
 
 
@@ -165,6 +166,79 @@ def _files(layout: StoreLayout) -> list[Row]:
     ]
 
 
+def _given(files: Sequence[Row], component_of: Mapping[str, str]) -> dict[str, str]:
+    """Component -> the part that its files were given, where they were given any.
+
+    Raises:
+        StoreError: two parts for one component.
+    """
+    by_component: dict[str, list[Row]] = defaultdict(list)
+    for file in files:
+        if file["split"] is not None:
+            by_component[component_of[file["video_id"]]].append(file)
+    leaks = [found for found in map(_leak, by_component.values()) if found is not None]
+    if leaks:
+        one, other = leaks[0]
+        tie = "hold the same video"
+        if one["video_id"] != other["video_id"]:
+            tie = "are connected by group, identity, pair or source"
+        raise StoreError(
+            f"{one['root']}/{one['path']} (given to {one['split']}) and {other['root']}/"
+            f"{other['path']} (given to {other['split']}) {tie}, as are files in {len(leaks)} "
+            "groups in all: what is learned from one would be tested on the other. Put such files "
+            "into one of train, val and test, or divide anew with --set honour_given=false"
+        )
+    return {component: files[0]["split"] for component, files in by_component.items()}
+
+
+def _leak(files: Sequence[Row]) -> tuple[Row, Row] | None:
+    """Two files that were given different parts, if there are any; rather of the same video."""
+    ordered = sorted(files, key=lambda file: (file["video_id"], file["root"], file["path"]))
+    crossing = [(one, other) for one, other in pairwise(ordered) if one["split"] != other["split"]]
+    same = (pair for pair in crossing if pair[0]["video_id"] == pair[1]["video_id"])
+    return next(same, crossing[0] if crossing else None)
+
+
+def _assigned(
+    videos: Sequence[Row],
+    components: Sequence[str],
+    settings: SplitSettings,
+    *,
+    given: Mapping[str, str],
+    previous: Mapping[str, str],
+) -> dict[str, str]:
+    """The part of every component: as given, else as before, else dealt.
+
+    A part that is given to nobody is dealt to components that were given to train.
+    """
+    before = _inherited(videos, components, previous)
+    untaken = {"val", "test"} - set(given.values())
+    assigned: dict[str, str] = {}
+    of_train, of_all = set(), set()
+    for component in components:
+        part, earlier = given.get(component), before.get(component)
+        if part == "train" and untaken:
+            if earlier is None:
+                of_train.add(component)
+            else:
+                assigned[component] = earlier if earlier in untaken else part
+        elif part or earlier:
+            assigned[component] = str(part or earlier)
+        else:
+            of_all.add(component)
+
+    def dealt(some: Set[str], parts: Set[str], *, is_first: bool) -> dict[str, str]:
+        if not is_first:
+            return _deal_some(some, parts, settings)
+        return _deal(videos, components, some, parts, settings) if some else {}
+
+    return {
+        **assigned,
+        **dealt(of_train, untaken, is_first=not before),
+        **dealt(of_all, {"val", "test"}, is_first=not (before or given)),
+    }
+
+
 def _inherited(
     videos: Sequence[Row], components: Sequence[str], previous: Mapping[str, str]
 ) -> dict[str, str]:
@@ -176,39 +250,41 @@ def _inherited(
 
 
 def _deal(
-    videos: Sequence[Row], components: Sequence[str], settings: SplitSettings
+    videos: Sequence[Row],
+    components: Sequence[str],
+    some: Set[str],
+    parts: Set[str],
+    settings: SplitSettings,
 ) -> dict[str, str]:
-    """Test first, then val from what is left."""
-    everything = list(range(len(videos)))
-    test = _take(videos, components, everything, settings.test_fraction, settings.seed)
-    rest = [index for index in everything if index not in test]
-    val = _take(
-        videos,
-        components,
-        rest,
-        settings.val_fraction / (1 - settings.test_fraction),
-        settings.seed,
-    )
-    parts = dict.fromkeys(test, "test") | dict.fromkeys(val, "val")
-    return {components[index]: parts.get(index, "train") for index in everything}
+    """Parts of some components: test first, then val from what is left, the rest to train."""
+    everything = [index for index, component in enumerate(components) if component in some]
+    dealt = dict.fromkeys(some, "train")
+    for part, fraction in (
+        ("test", settings.test_fraction),
+        ("val", settings.val_fraction / (1 - settings.test_fraction)),
+    ):
+        if part in parts:
+            rest = [index for index in everything if dealt[components[index]] == "train"]
+            taken = _take(videos, components, rest, fraction, settings.seed)
+            dealt |= {components[index]: part for index in taken}
+    return dealt
 
 
-def _deal_some(
-    videos: Sequence[Row], components: Sequence[str], fresh: Sequence[int], settings: SplitSettings
-) -> dict[str, str]:
-    """Assign new components one by one, by a hash of their name: independent of what came with."""
-    assigned = {}
-    for index in fresh:
-        digest = hashlib.sha256(f"{settings.seed} {components[index]}".encode()).digest()
+def _deal_some(some: Set[str], parts: Set[str], settings: SplitSettings) -> dict[str, str]:
+    """Parts of components one by one, by a hash of their name: independent of what came with."""
+    dealt = {}
+    for component in some:
+        digest = hashlib.sha256(f"{settings.seed} {component}".encode()).digest()
         place = int.from_bytes(digest[:8]) / 2**64
+        if "test" not in parts:
+            place = settings.test_fraction + place * (1 - settings.test_fraction)
         if place < settings.test_fraction:
-            part = "test"
-        elif place < settings.test_fraction + settings.val_fraction:
-            part = "val"
+            dealt[component] = "test"
+        elif "val" in parts and place < settings.test_fraction + settings.val_fraction:
+            dealt[component] = "val"
         else:
-            part = "train"
-        assigned[components[index]] = part
-    return assigned
+            dealt[component] = "train"
+    return dealt
 
 
 def _take(
@@ -241,11 +317,12 @@ def _deviation(labels: NDArray[np.int64], part: NDArray[np.int64], fraction: flo
     return float(np.abs(np.bincount(labels[part], minlength=2) - wanted).sum())
 
 
-def _require_both_labels(rows: Sequence[Row]) -> None:
+def _require_both_labels(rows: Sequence[Row], *, is_given: bool) -> None:
+    anew = "; or divide anew with --set honour_given=false" if is_given else ""
     for name, counts in count_splits(rows).items():
         for label, count in counts.items():
             if count == 0:
                 raise StoreError(
                     f"the {name} part has no {label} video; add labelled videos of more people, or "
-                    "change the fractions with --set val_fraction=… --set test_fraction=…"
+                    f"change the fractions with --set val_fraction=… --set test_fraction=…{anew}"
                 )

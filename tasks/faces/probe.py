@@ -71,7 +71,8 @@ def video_stream(container: InputContainer) -> VideoStream:
     """
     if container.format.name.endswith("_pipe"):
         picture = container.format.name.removesuffix("_pipe")
-        raise VideoError(Status.UNSUPPORTED, f"a still picture ({picture}), not a video")
+        reason = f"an animated or unusual picture ({picture}); still JPEG, PNG and WebP are read"
+        raise VideoError(Status.UNSUPPORTED, reason)
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream

@@ -1,4 +1,4 @@
-"""Small pictures of some frames of a video, for people to look at; runs in a decode process."""
+"""Small pictures of some frames, for people to look at; runs in a decode process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import RGB
 from tasks.faces.decode import FrameReader
+from tasks.faces.image_file import read_image, still_codec
 from tasks.faces.plan import even_places, frames_plan, sample_plan
 from tasks.faces.probe import probe_video
 
@@ -33,19 +34,22 @@ def read_stills(
     max_stills: int,
     max_side_pixels: int,
 ) -> list[Still]:
-    """Up to ``max_stills`` frames, spread evenly over those given, in order.
+    """Up to ``max_stills`` frames, spread evenly over those given, in order; of a picture, itself.
 
     Args:
-        path: the video.
+        path: the video or still picture.
         frame_indices: which frames; none: those that ``settings`` samples.
         settings: how the video was preprocessed.
         max_stills: how many to show.
         max_side_pixels: longer side of a larger frame's small picture.
 
     Raises:
-        VideoError: not a video, or nothing of it can be decoded.
+        VideoError: neither, or nothing of it can be decoded.
     """
     cv2.setNumThreads(1)
+    codec = still_codec(path)
+    if codec is not None:
+        return [_shrunk(0, 0.0, read_image(path, codec).rgb_HWC, max_side_pixels)]
     probe = probe_video(path)
     frames = np.array(frame_indices or sample_plan(probe, settings).frame_indices)
     chosen = frames[even_places(len(frames), max_stills)]

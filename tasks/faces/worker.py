@@ -59,12 +59,12 @@ def check_worker() -> None:
 
 
 def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
-    """Process one video with this process's detector.
+    """Process one video or still picture with this process's detector.
 
     Args:
-        path: the video.
+        path: the file.
         video_id: its SHA-256.
-        decoder: see ``RunSettings``.
+        decoder: see ``RunSettings``; nothing to a still picture.
         is_retry: an earlier attempt failed; take the other decoder.
 
     Raises:
@@ -72,11 +72,15 @@ def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) 
     """
     check_worker()
     from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
+    from tasks.faces.image import extract_image  # noqa: PLC0415
+    from tasks.faces.image_file import still_codec  # noqa: PLC0415
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
     settings, detector = _state["settings"], _state["detector"]
     assert isinstance(settings, PreprocessSettings)  # noqa: S101 - set by start_worker
     assert isinstance(detector, FaceDetector)  # noqa: S101
+    if still_codec(path) is not None:
+        return extract_image(path, video_id, settings, detector)
     return extract_video(path, video_id, settings, detector, decoder=decoder, is_retry=is_retry)
 
 

@@ -56,6 +56,7 @@ def finish_shards(files: list[InputFile], layout: StoreLayout) -> None:
                 "confidences": [1.0],
                 "sharpness": [100.0],
                 "brightness": [120.0],
+                "keypoints_xy": [],
                 "face_pixels": 50.0,
             }
             for video_id, has_face in zip(shard.video_ids, ok, strict=True)

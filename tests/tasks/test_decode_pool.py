@@ -79,7 +79,7 @@ from pathlib import Path
 
 import odd_work
 import tasks.decode_pool
-from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.config import (PreprocessSettings, RunSettings)
 from tasks.discover import discover, plan_shards
 from storage.layout import preprocessed
 

@@ -94,6 +94,7 @@ def test_extract_shard_bad_and_good_videos_all_get_their_row(
         assert row["sequence_id"] == f"{row['video_id'][:16]}-00-00"
         assert (row["shard"], row["part"]) == (shard.name, 0)
         assert len(row["sharpness"]) == len(row["brightness"]) == row["num_frames"]
+        assert np.array(row["keypoints_xy"]).shape == (row["num_frames"], 12)
         sides = [max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in row["boxes_xyxy"]]
         assert min(sides) <= row["face_pixels"] <= max(sides)
     assert {row["video_id"] for row in sequences} == {statuses["a.mp4"], statuses["b.mp4"]}

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reelcheck.config import PreprocessSettings, RunSettings, settings_hash
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import StoreError
+from reelcheck.settings import settings_hash
 from storage.atomic import write_text
 from storage.crops import CropReader
 from storage.hashing import sha256_of
@@ -102,6 +103,11 @@ def holds(sheet: Picture, picture: Picture) -> bool:
     return np.array_equal(sheet[top : top + height, left : left + width], picture)
 
 
+def without_dots(sheet: Sheet) -> Sheet:
+    tracks = tuple(tuple(replace(f, keypoints_xy=None) for f in track) for track in sheet.tracks)
+    return replace(sheet, tracks=tracks)
+
+
 def test_sheet_of_an_ok_video_holds_its_frames_its_crops_and_its_row(
     store: Store, tmp_path: Path
 ) -> None:
@@ -111,15 +117,18 @@ def test_sheet_of_an_ok_video_holds_its_frames_its_crops_and_its_row(
     (sequence,) = read_rows(store.layout.manifest_path, MANIFEST)
     path = store.layout.crops_path(sequence["shard"], sequence["part"])
     crops = CropReader(path).read(sequence["row"])
-    for crop in (crops[0], crops[-1]):
-        assert holds(np.asarray(drawn, np.uint8), crop)
     sheet = gather_sheet(store.layout, "face.mp4", RUN)
     np.testing.assert_array_equal(drawn, draw_sheet(sheet))
+    plain_drawn = draw_sheet(without_dots(sheet))
+    for crop in (crops[0], crops[-1]):
+        assert holds(plain_drawn, crop)
+        assert not holds(np.asarray(drawn, np.uint8), crop)
     assert len(sheet.stills) == 12
     indices = [still.frame_index for still in sheet.stills]
     assert (indices[0], indices[-1]) == (0, 23)
     (track,) = sheet.tracks
     assert [face.frame_index for face in track] == sequence["frame_indices"]
+    assert [list(face.keypoints_xy or ()) for face in track] == sequence["keypoints_xy"]
     assert sum(face.crop_HWC is not None for face in track) == 15
     assert track[0].crop_HWC is not None
     assert track[-1].crop_HWC is not None
@@ -262,6 +271,7 @@ def face(track_id: int, *, frame_index: int = 0, left: float = 10.0) -> Face:
         xyxy=(left, 40.0, left + 40.0, 80.0),
         confidence=0.9,
         crop_HWC=None,
+        keypoints_xy=None,
     )
 
 
@@ -302,6 +312,28 @@ def test_boxes_fit_frames_that_were_made_smaller() -> None:
     whole = sheet_of([grey_still()], [face(0)])
     half = sheet_of([grey_still(100, 50, scale=0.5)], [face(0)])
     np.testing.assert_array_equal(whole[:200], half[:200])
+
+
+@pytest.mark.parametrize("side", [56, 112, 224])
+def test_dots_are_drawn_on_the_key_points_of_the_crop(side: int) -> None:
+    points = (0.2, 0.3, 0.8, 0.3, 0.5, 0.55, 0.5, 0.8, 1.4, 0.5, -0.1, 0.5)  # two beyond the crop
+    crop = np.random.default_rng(0).integers(0, 90, (side, side, 3), np.uint8)
+    plain_face = replace(face(0), crop_HWC=crop)
+    blank = sheet_of([], [plain_face])
+    drawn = sheet_of([], [replace(plain_face, keypoints_xy=points)])
+    changed = (drawn != blank).any(axis=2).astype(np.uint8)
+    num_dots, _, boxes, middles = cv2.connectedComponentsWithStats(changed)
+    assert num_dots == 1 + 4  # the first is the ground
+    assert boxes[1:, cv2.CC_STAT_AREA].max() <= 30
+    # The crop is drawn 112 pixels wide: distances between dots tell where they are in it.
+    found = (middles[1:] - middles[1]) / 112
+    expected = np.array(points[:8]).reshape(4, 2) - points[:2]
+    np.testing.assert_allclose(found, expected, atol=1 / 112)
+    # And their places on the sheet tell where all of them are.
+    plain_crop = np.argwhere((blank != sheet_of([], [face(0)])).any(axis=2))
+    top, left = plain_crop.min(axis=0)
+    first = (middles[1] + 0.5 - (left, top)) / 112
+    np.testing.assert_allclose(first, points[:2], atol=1 / 112)
 
 
 def test_box_of_another_frame_is_not_drawn() -> None:

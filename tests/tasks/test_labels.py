@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from reelcheck.errors import SourceError
 from reelcheck.records import InputFile
 from reelcheck.status import Status
-from tasks.labels import label_files, label_of_folders, read_labels
+from tasks.labels import label_files, label_of_folders, read_labels, split_of_folders
 
 OPTIONAL = ("group", "identity", "source", "pair", "generator")
-NO_OPTIONAL: dict[str, Any] = dict.fromkeys(OPTIONAL)
+SPLITS = ("train", "val", "valid", "validation", "test")
+NO_OPTIONAL: dict[str, Any] = dict.fromkeys((*OPTIONAL, "split"))
 NAMES = st.from_regex(r"[a-zé视][a-z0-9é视 _.,\"-]{0,10}[a-z0-9]", fullmatch=True)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 ROWS = st.dictionaries(
@@ -22,6 +23,7 @@ ROWS = st.dictionaries(
     st.tuples(
         st.sampled_from(["real", "fake", "deepfake", "0", "1", "Real", "FAKE", " DeepFake "]),
         st.fixed_dictionaries({name: st.none() | NAMES for name in OPTIONAL}),
+        st.none() | st.sampled_from(SPLITS),
     ),
     max_size=6,
 )
@@ -42,11 +44,11 @@ def input_file(path: str, root: str = "/data") -> InputFile:
 @given(
     rows=ROWS,
     ways=st.sets(st.sampled_from(["byte order mark", "upper", "backslashes", "CRLF"])),
-    order=st.permutations(["path", "label", *OPTIONAL, "remark"]),
+    order=st.permutations(["path", "label", *OPTIONAL, "split", "remark"]),
 )
 def test_labels_written_in_any_usual_way_are_read_the_same(
     tmp_path_factory: pytest.TempPathFactory,
-    rows: dict[str, tuple[str, dict[str, str | None]]],
+    rows: dict[str, tuple[str, dict[str, str | None], str | None]],
     ways: set[str],
     order: list[str],
 ) -> None:
@@ -55,13 +57,18 @@ def test_labels_written_in_any_usual_way_are_read_the_same(
     with path.open("w", encoding=encoding, newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n" if "CRLF" in ways else "\n")
         writer.writerow([f" {name.upper()} " if "upper" in ways else name for name in order])
-        for name, (label, optional) in rows.items():
+        for name, (label, optional, split) in rows.items():
             shown = name.replace("/", "\\") if "backslashes" in ways else name
-            values = {"path": shown, "label": label, "remark": "x", **optional}
+            written = split.upper() if split and "upper" in ways else split
+            values = {"path": shown, "label": label, "remark": "x", **optional, "split": written}
             writer.writerow([values[column] or "" for column in order])
     assert read_labels(path) == {
-        name: {"label": TRUTH[label.strip().lower()], **optional}
-        for name, (label, optional) in rows.items()
+        name: {
+            "label": TRUTH[label.strip().lower()],
+            **optional,
+            "split": "val" if split and split.startswith("val") else split,
+        }
+        for name, (label, optional, split) in rows.items()
     }
 
 
@@ -101,6 +108,15 @@ def test_labels_unknown_label_names_line_value_and_choices(tmp_path: Path, label
         read_labels(path)
     assert repr(label) in str(caught.value)
     assert "real, fake, deepfake, 0, 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["dev", "0", "training"])
+def test_labels_unknown_split_names_line_value_and_choices(tmp_path: Path, split: str) -> None:
+    path = write_labels(tmp_path, f"path,label,split\na.mp4,real,\nb.mp4,fake,{split}\n")
+    with pytest.raises(SourceError, match="line 3") as caught:
+        read_labels(path)
+    assert repr(split) in str(caught.value)
+    assert ", ".join(SPLITS) in str(caught.value)
 
 
 def test_labels_empty_path_names_the_line(tmp_path: Path) -> None:
@@ -198,6 +214,34 @@ def test_label_of_folders_is_that_of_the_last_named_one(folders: list[str]) -> N
     named = [folder for folder in folders if folder in {"real", "fake"}]
     expected = {"real": 0, "fake": 1}[named[-1]] if named else None
     assert label_of_folders(input_file("/".join([*folders, "v.mp4"]))) == expected
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "split"),
+    [
+        ("/data", "train/real/a.jpg", "train"),
+        ("/data", "real/Train/a.jpg", "train"),
+        ("/data", "VAL/x/fake/a.mp4", "val"),
+        ("/data", "valid/a.mp4", "val"),
+        ("/data", "Validation/real/a.mp4", "val"),
+        ("/data", "train/x/test/a.mp4", "test"),
+        ("/data/Test", "real/a.mp4", "test"),
+        ("/data/test", "train/a.mp4", "train"),
+        ("/test/data", "real/a.mp4", None),
+        ("/data", "real/test", None),
+        ("/data", "training/real/a.mp4", None),
+        ("/data", "Real/a.mp4", None),
+    ],
+)
+def test_split_of_folders_nearest_named_folder_wins(
+    tmp_path: Path, root: str, path: str, split: str | None
+) -> None:
+    file = input_file(path, root)
+    assert split_of_folders(file) == split
+    assert label_files([file], None)[0].split == split
+    # With a table, folders say nothing.
+    table = write_labels(tmp_path, f"path,label\n{path},real\n")
+    assert label_files([file], table)[0].split is None
 
 
 def test_single_file_says_nothing_of_the_others_in_the_table(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ LINKS = ("group", "identity", "pair")
 
 
 def video(name: str, label: int, **links: str | None) -> Video:
-    values: Video = dict.fromkeys((*LINKS, "source", "generator"))
-    return {"video_id": name, "path": f"videos/{name}.mp4", "label": label, **values, **links}
+    values: Video = dict.fromkeys((*LINKS, "source", "generator", "split"))
+    path = f"videos/{name}.mp4"
+    return {"video_id": name, "root": "r", "path": path, "label": label, **values, **links}
 
 
 def singles(prefix: str, number: int) -> list[Video]:
@@ -76,7 +77,7 @@ def parts_of(rows: Sequence[Video]) -> dict[str, str]:
 
 def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
     """One file and two crop sequences for each video."""
-    files = [{"root": "r", "status": "ok", **item} for item in videos]
+    files = [{"status": "ok", **item} for item in videos]
     write_table(layout.videos_path, files, VIDEOS)
     rows = [
         {
@@ -93,6 +94,7 @@ def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
             "confidences": [],
             "sharpness": [],
             "brightness": [],
+            "keypoints_xy": [],
             "face_pixels": 50.0,
         }
         for item in videos
@@ -152,8 +154,8 @@ def test_split_videos_are_tied_through_one_without_crops(tmp_path: Path) -> None
     tied = [video("f", 1, source="real/s.mp4"), video("r", 0, identity="alice")]
     others = singles("x", 40)
     write_manifest(layout, [*tied, *others])
-    files = [{"root": "r", "status": "ok", **item} for item in (*tied, *others)]
-    write_table(layout.videos_path, [{"root": "r", "status": "no_face", **source}, *files], VIDEOS)
+    files = [{"status": "ok", **item} for item in (*tied, *others)]
+    write_table(layout.videos_path, [{"status": "no_face", **source}, *files], VIDEOS)
     split.fn(layout, SplitSettings())
     rows = {row["video_id"]: row for row in read_rows(layout.split_path, SPLIT)}
     assert "s" not in rows
