@@ -6,6 +6,7 @@ Weights are safetensors; a ``.pth`` of others is read with ``weights_only`` and 
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -31,15 +32,39 @@ _UNREADABLE = (
 """What the readers raise on damaged files."""
 
 
+class _Ignored:
+    """Stands for a NumPy number beside the weights, such as the best loss: nobody needs it.
+
+    Never NumPy's own class, whose state a file could set to anything.
+    """
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+_IGNORED: list[Any] = [
+    (_Ignored, name)
+    for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+]
+
+
 def weights_to_bytes(weights: Weights) -> bytes:
     """Safetensors file content; the same weights give the same bytes."""
     return save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
 
 
+def write_weights(path: Path, weights: bytes) -> None:
+    """Write a weights file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(weights)
+
+
 def save_checkpoint(layout: ModelLayout, weights: bytes, card: ModelCard) -> None:
     """Write the weights and then the card, whose existence means that the model is complete."""
-    with atomic_path(layout.weights_path) as temporary:
-        temporary.write_bytes(weights)
+    write_weights(layout.weights_path, weights)
     write_text(layout.card_path, card.model_dump_json(indent=2) + "\n")
 
 
@@ -74,7 +99,7 @@ def read_weights(path: Path) -> Weights:
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; give .safetensors, or .pth/.pt/.bin of tensors")
     loaded = _load(path)
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "net"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
@@ -89,7 +114,8 @@ def _load(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_IGNORED):
+            loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than plain tensors, which could run code; convert it to safetensors"
