@@ -3,9 +3,13 @@
 Scoring takes preprocessing, calibration and aggregation from here, never from defaults.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from reelcheck.config import PreprocessSettings, Settings, TrainSettings
+from pydantic import Field
+
+from reelcheck.config import PreprocessSettings
+from reelcheck.settings import Settings
+from reelcheck.train_config import DetectorSettings, TrainSettings
 
 
 class Calibration(Settings):
@@ -21,23 +25,58 @@ class Calibration(Settings):
     """Scores from here on are called fake; between the two, inconclusive."""
 
 
+class PhaseSummary(Settings):
+    """What one phase of training did."""
+
+    fold: int | None = None
+    """From 0; None: no cross-validation."""
+    phase: int
+    """From 1."""
+    learning_rate: float
+    """The highest."""
+    num_trainable: int
+    """Parameters that learned."""
+    num_parameters: int
+    """Of the whole detector."""
+    num_epochs: int
+    best_epoch: int
+    """Counted over all phases, from 0."""
+
+
+class WeightsSource(Settings):
+    """Where imported weights come from."""
+
+    format: str
+    file_name: str
+    file_sha256: str
+    licence: str
+    url: str | None = None
+
+
 class ModelCard(Settings):
     """What ``card.json`` holds."""
 
-    card_version: Literal[1] = 1
+    card_version: Literal[2] = 2
     model_id: str
     """First twelve digits of the SHA-256 of the weights file."""
-    training: TrainSettings
+    detector: DetectorSettings
+    num_members: Annotated[int, Field(ge=1)] = 1
+    """Detectors whose mean logit is the answer: as many as folds."""
+    training: TrainSettings | None
+    """None: imported weights."""
+    source: WeightsSource | None = None
     preprocessing: PreprocessSettings
     preprocessing_hash: str
-    split_hash: str
+    split_hash: str | None
+    """Of the split that the model was trained with; None: imported weights."""
     calibration: Calibration
     aggregation: Literal["worst_track_of_mean_sequence_logits"]
-    best_epoch: int
+    phases: tuple[PhaseSummary, ...] = ()
     num_videos: dict[str, dict[str, int]]
     """Videos per split and label."""
     validation: dict[str, float | int | None]
-    """Metrics on the validation videos, which chose epoch, temperature, threshold and band."""
+    """Metrics on the validation videos, which chose epoch, temperature, threshold and band; of
+    folds, on the videos that each fold had not seen."""
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
     """What a reader must know, such as that the data was synthetic."""

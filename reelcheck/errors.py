@@ -9,9 +9,11 @@
     ├── SettingsError (2)       a value outside what is allowed
     ├── SourceError (2)         a folder, file or labels table that cannot be used
     ├── StoreError (2)          a store that lacks what the command needs, or is damaged
+    ├── TrainingError (2)       training cannot go on, such as after a loss that is no number
     ├── MismatchError (3)       model and data were not made for each other
     ├── FaceModelError (4)      the face detector's weights cannot be had
     ├── WeightsError (4)        pretrained or local weights cannot be had
+    ├── ExportError (4)         a model cannot be written for other runtimes
     ├── WorkerError (4)         decode processes cannot start on this machine
     └── VideoError              one video's trouble; always becomes a row
 """
@@ -43,6 +45,12 @@ class StoreError(ReelcheckError):
     exit_code = 2
 
 
+class TrainingError(ReelcheckError):
+    """Training cannot begin or go on with these data and settings."""
+
+    exit_code = 2
+
+
 class MismatchError(ReelcheckError):
     """A model and the data or settings given with it were not made for each other."""
 
@@ -57,6 +65,12 @@ class FaceModelError(ReelcheckError):
 
 class WeightsError(ReelcheckError):
     """Pretrained or local network weights cannot be had or do not fit."""
+
+    exit_code = 4
+
+
+class ExportError(ReelcheckError):
+    """A model cannot be written for other runtimes, or would answer otherwise there."""
 
     exit_code = 4
 

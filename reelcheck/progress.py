@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 
-def progress_bar(*, total: int, description: str, unit: str) -> "tqdm[None]":
+def progress_bar(*, total: int, description: str, unit: str, is_shown: bool = True) -> "tqdm[None]":
     """A bar of ``total`` steps to be advanced with ``.update(1)`` and used with ``with``."""
     is_terminal = sys.stderr.isatty()
     return tqdm(
@@ -19,7 +19,7 @@ def progress_bar(*, total: int, description: str, unit: str) -> "tqdm[None]":
         unit=f" {unit}",
         mininterval=0.2 if is_terminal else 10.0,
         dynamic_ncols=is_terminal,
-        disable=total == 0,
+        disable=total == 0 or not is_shown,
         smoothing=0.1,
     )
 

@@ -1,0 +1,123 @@
+"""Settings: frozen, validated once, hashed where they name output.
+
+How they are put together: defaults, then a recipe, then a TOML file, then ``key=value``.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reelcheck.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, finite, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_SECTIONS = {"preprocess", "run", "split", "train", "engine"}
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def settings_hash(settings: Settings) -> str:
+    """Twelve hexadecimal digits that name these settings; the same on every machine."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_settings(
+    cls: type[AnySettings],
+    *,
+    section: str,
+    config_path: Path | None = None,
+    overrides: Sequence[str] = (),
+    base: AnySettings | None = None,
+) -> AnySettings:
+    """Settings from defaults, then one section of a TOML file, then ``key=value`` overrides.
+
+    Args:
+        cls: the settings class.
+        section: table of the TOML file that belongs to ``cls``.
+        config_path: the TOML file, or None.
+        overrides: such as ``margin=1.5`` or ``phases.0.max_epochs=2``; ``none`` is no value.
+        base: what to start from instead of the defaults.
+
+    Raises:
+        SettingsError: an unreadable file, an unknown key or a value that is not allowed.
+    """
+    values = (base if base is not None else cls()).model_dump()
+    if config_path is not None:
+        merge(values, _read_section(config_path, section))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"{override!r} is not KEY=VALUE; for example --set margin=1.5")
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        merge(values, nested)
+    return validated(cls, values)
+
+
+def validated(cls: type[AnySettings], values: dict[str, Any]) -> AnySettings:
+    """``cls(**values)`` with pydantic's complaints turned into one readable line.
+
+    Raises:
+        SettingsError: an unknown key or a value that is not allowed.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc'])) or cls.__name__} = {e['input']!r}: {e['msg']}"
+            if e["type"] != "extra_forbidden"
+            else f"{'.'.join(map(str, e['loc']))}: no such setting; "
+            f"known are {', '.join(cls.model_fields)}"
+            for e in error.errors()
+        ]
+        raise SettingsError("; ".join(problems)) from error
+
+
+def _read_section(config_path: Path, section: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(config_path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read settings from {config_path}: {error}") from error
+    if unknown := set(document) - _SECTIONS:
+        raise SettingsError(
+            f"{config_path}: no such section: {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(_SECTIONS))}"
+        )
+    values = document.get(section, {})
+    if not isinstance(values, dict):
+        raise SettingsError(f"{config_path}: [{section}] must be a table of settings")
+    return values
+
+
+def merge(target: dict[str, Any], update: dict[str, Any]) -> None:
+    """Put values into nested ones, in place; a place in a list is named by its number.
+
+    Raises:
+        SettingsError: no such place in a list.
+    """
+    for key, value in update.items():
+        known = target.get(key)
+        if isinstance(known, list | tuple) and isinstance(value, dict):
+            places = {str(place): item for place, item in enumerate(known)}
+            if unknown := set(value) - set(places):
+                raise SettingsError(
+                    f"{key} has no place {', '.join(sorted(unknown))}; it has {len(places)}, "
+                    "numbered from 0"
+                )
+            merge(places, value)
+            target[key] = list(places.values())
+        elif isinstance(known, dict) and isinstance(value, dict):
+            merge(known, value)
+        else:
+            target[key] = None if isinstance(value, str) and value.lower() == "none" else value
