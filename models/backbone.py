@@ -2,16 +2,26 @@
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import nn
 
+from models.padding import apply_padding
 from reelcheck.errors import SettingsError, WeightsError
+from reelcheck.train_config import PaddingSettings
 
 
-def create_backbone(name: str, *, pretrained: bool) -> nn.Module:
+def create_backbone(
+    name: str, *, pretrained: bool, padding: PaddingSettings | None = None
+) -> nn.Module:
     """A timm model without its classifier: (N, 3, H, W) -> (N, D).
 
+    Args:
+        name: of the timm model.
+        pretrained: load timm's ImageNet weights.
+        padding: of weights that were made with ``efficientnet_pytorch``.
+
     Raises:
-        SettingsError: timm knows no such model.
+        SettingsError: timm knows no such model, or it cannot be padded so.
         WeightsError: pretrained weights were asked for and cannot be fetched.
     """
     if not timm.is_model(name):
@@ -27,10 +37,12 @@ def create_backbone(name: str, *, pretrained: bool) -> nn.Module:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise WeightsError(
             f"pretrained weights of {name} cannot be had ({reason}). Connect to the Hugging Face "
-            "hub, or give a local file with --init-from FILE, or train from random weights (leave "
-            "--pretrained out)"
+            "hub, or give a local file with --init-from FILE, or train from random weights with "
+            "--from-scratch"
         ) from error
     assert isinstance(backbone, nn.Module)
+    if padding is not None:
+        apply_padding(backbone, padding)
     return backbone.to(memory_format=torch.channels_last)
 
 
@@ -39,3 +51,9 @@ def feature_dim(backbone: nn.Module) -> int:
     dim = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     assert isinstance(dim, int)
     return dim
+
+
+def layers_of(backbone: nn.Module) -> list[list[str]]:
+    """Names of the parameters of each layer, from the input to the output, by timm's grouping."""
+    groups = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]  # timm's
+    return [list(names) for _, names in sorted(groups.items())]

@@ -17,7 +17,7 @@ class Item:
     """One crop sequence as a model takes it."""
 
     frames_TCHW: Tensor
-    """Normalised float32."""
+    """uint8 RGB."""
     seconds_T: Tensor
     label: float
     """1 fake, 0 real; NaN unknown."""
@@ -30,7 +30,7 @@ class Batch:
     """B crop sequences, N frames in all."""
 
     frames_NCHW: Tensor
-    """All frames, sequence after sequence."""
+    """All frames, sequence after sequence; uint8 RGB."""
     seconds_BT: Tensor
     """Times, padded with 0."""
     mask_BT: Tensor
@@ -39,8 +39,12 @@ class Batch:
     indices_B: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device; Lightning calls this."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        """The same batch on another device."""
+        return Batch(**{name: t.to(device, non_blocking=True) for name, t in vars(self).items()})
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; the data loader calls this."""
+        return Batch(**{name: t.pin_memory() for name, t in vars(self).items()})
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -1,31 +1,52 @@
-"""Manifest rows -> dataset items, and the order in which training sees them.
+"""Manifest rows -> dataset items.
 
-- The sampler's order and every random draw inside an item are functions of (seed, epoch, item):
-  the number of loader processes changes nothing, and a resumed run sees what it would have seen.
-- A real video and the fakes made from it are drawn as twins: next to each other, with the same
-  frames and the same augmentation, so that only the manipulation tells them apart.
+Every random draw inside an item is a function of (seed, draw): the number of loader processes
+changes nothing, and a resumed run sees what it would have seen.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from models.batching import Item
-from models.transforms import augment, normalise
+from models.self_blend import self_blend
+from models.transforms import augment
+from reelcheck.records import RGB
 from reelcheck.sources import source_finder
+from reelcheck.train_config import TrainSettings
 from storage.crops import CropReader
 from storage.layout import StoreLayout
 from storage.tables import Row
 
-Draw = tuple[int, int]
-"""Epoch and index: what the training sampler yields."""
+
+class Look(StrEnum):
+    """What is shown of a crop sequence."""
+
+    PLAIN = "plain"
+    BLEND = "blend"
+    """Blended with itself: a fake."""
+    TWIN = "twin"
+    """What that fake was made from: real, with the same change of colours."""
+
+
+class Draw(NamedTuple):
+    """One item, as a sampler asks for it."""
+
+    row: int
+    """Place in the data set's rows."""
+    number: int = 0
+    """Of the pass over the data."""
+    repeat: int = 0
+    """How often the row was drawn before in this pass."""
+    look: Look = Look.PLAIN
 
 
 class CropDataset(Dataset[Item]):
@@ -34,10 +55,10 @@ class CropDataset(Dataset[Item]):
     Args:
         layout: the store.
         rows: manifest or sequence rows; the label may be missing.
-        min_frames: None: every frame, unchanged (evaluation). A number: training draws between
-            this many frames and all of them, and may augment.
-        use_augmentation: change colours and geometry at random.
-        seed: of all draws.
+        draws: what ``dataset[0]``, ``dataset[1]`` ... are; None: every row as it is.
+        training: None: every frame, unchanged (evaluation); settings: training draws frames and
+            changes them as these say.
+        seed: of the blends of evaluation.
     """
 
     def __init__(
@@ -45,80 +66,72 @@ class CropDataset(Dataset[Item]):
         layout: StoreLayout,
         rows: Sequence[Row],
         *,
-        min_frames: int | None = None,
-        use_augmentation: bool = False,
+        draws: Sequence[Draw] | None = None,
+        training: TrainSettings | None = None,
         seed: int = 0,
     ) -> None:
         self._layout = layout
         self._rows = list(rows)
-        self._twins = twin_keys(rows)
-        self._min_frames = min_frames
-        self._use_augmentation = use_augmentation
-        self._seed = seed
+        self._draws = list(draws) if draws is not None else [Draw(n) for n in range(len(rows))]
+        self._training = training
+        self._seed = training.seed if training is not None else seed
+        use_twins = training is None or training.twins
+        self._keys = twin_keys(rows) if use_twins else [row["sequence_id"] for row in rows]
 
     @property
-    def rows(self) -> Sequence[Row]:
-        """The rows that the items come from, in order."""
-        return self._rows
-
-    @property
-    def labels(self) -> list[int | None]:
-        """Label of every item; None unknown."""
-        return [row.get("label") for row in self._rows]
+    def rows(self) -> list[Row]:
+        """The row of every item; a blend is a fake video of its own."""
+        return [_row_of(self._rows[draw.row], draw.look) for draw in self._draws]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._draws)
 
     def __getitem__(self, key: int | Draw) -> Item:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        row = self._rows[index]
+        draw = key if isinstance(key, Draw) else self._draws[key]
+        row = self._rows[draw.row]
         crops_THWC = _reader(self._layout.crops_path(row["shard"], row["part"])).read(row["row"])
+        seconds_T = np.asarray(row["pts_seconds"], np.float64)
+        keypoints_T62 = keypoints_of(row)
+        # Seeded by the twin, not by the item: twins get the same frames and the same changes.
+        generator = np.random.default_rng(
+            digest(self._seed, draw.number, draw.repeat, self._keys[draw.row])
+        )
+        if self._training is not None:
+            kept = _draw_frames(len(seconds_T), self._training, generator)
+            crops_THWC, seconds_T = crops_THWC[kept], seconds_T[kept]
+            keypoints_T62 = keypoints_T62[kept] if keypoints_T62 is not None else None
+        if draw.look is not Look.PLAIN:
+            assert keypoints_T62 is not None  # the samplers blend no others
+            crops_THWC = self._blended(crops_THWC, keypoints_T62, draw)
+        # A copy: what was read is a read-only map of the file.
         crops_TCHW = torch.from_numpy(crops_THWC.copy()).permute(0, 3, 1, 2)
-        seconds_T = torch.tensor(row["pts_seconds"], dtype=torch.float64)
-        if self._min_frames is not None:
-            # Seeded by the twin, not by the item: twins get the same frames and the same changes.
-            generator = np.random.default_rng(_digest(self._seed, epoch, self._twins[index]))
-            kept = _draw_frames(len(seconds_T), self._min_frames, generator)
-            crops_TCHW, seconds_T = crops_TCHW[kept], seconds_T[kept]
-            if self._use_augmentation:
-                crops_TCHW = _augmented(crops_TCHW, seed=int(generator.integers(2**63)))
-        label = row.get("label")
+        if self._training is not None:
+            crops_TCHW = augment(
+                crops_TCHW,
+                self._training.augment,
+                keypoints_T62=keypoints_T62,
+                seed=int(generator.integers(2**63)),
+            )
+        label = _row_of(row, draw.look).get("label")
         return Item(
-            frames_TCHW=normalise(crops_TCHW),
+            frames_TCHW=crops_TCHW,
             # Relative before float32: a late time stamp must not cost precision.
-            seconds_T=(seconds_T - seconds_T[0]).float(),
+            seconds_T=torch.from_numpy(seconds_T - seconds_T[0]).float(),
             label=float("nan") if label is None else float(label),
-            index=index,
+            index=draw.row,
         )
 
+    def _blended(self, crops_THWC: RGB, keypoints_T62: NDArray[np.float32], draw: Draw) -> RGB:
+        sequence_id = self._rows[draw.row]["sequence_id"]
+        seed = digest(self._seed, draw.number, draw.repeat, f"blend {sequence_id}")
+        blend = self_blend(crops_THWC, keypoints_T62, np.random.default_rng(seed))
+        return blend.fake_THWC if draw.look is Look.BLEND else blend.twin_THWC
 
-class EpochSampler(Sampler[Draw]):
-    """Every sequence once per epoch, twins together, shuffled by (seed, epoch).
 
-    Lightning calls ``set_epoch``.
-    """
-
-    def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
-        by_twin: dict[str, list[int]] = defaultdict(list)
-        for index, key in enumerate(twin_keys(rows)):
-            by_twin[key].append(index)
-        self._groups = [by_twin[key] for key in sorted(by_twin)]
-        self._num_items = len(rows)
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is yielded next."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._num_items
-
-    def __iter__(self) -> Iterator[Draw]:
-        generator = np.random.default_rng(_digest(self._seed, self._epoch, "order"))
-        for place in generator.permutation(len(self._groups)):
-            for index in self._groups[place]:
-                yield self._epoch, index
+def keypoints_of(row: Row) -> NDArray[np.float32] | None:
+    """Key points of a row's frames (T, 6, 2), fractions of the crop's side; None where unknown."""
+    points = row.get("keypoints_xy")
+    return np.asarray(points, np.float32).reshape(-1, 6, 2) if points else None
 
 
 def twin_keys(rows: Sequence[Row]) -> list[str]:
@@ -131,6 +144,11 @@ def twin_keys(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def digest(*parts: int | str) -> int:
+    """A seed from what it is for."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8])
+
+
 def _origin(row: Row, find: Callable[[str], frozenset[str]]) -> str:
     """Id of the one video that a fake's source means, or the video's own."""
     own = str(row["video_id"])
@@ -139,23 +157,22 @@ def _origin(row: Row, find: Callable[[str], frozenset[str]]) -> str:
     return min(sources) if len(sources) == 1 else own
 
 
-def _draw_frames(num_frames: int, min_frames: int, generator: np.random.Generator) -> list[int]:
+def _row_of(row: Row, look: Look) -> Row:
+    if look is not Look.BLEND:
+        return row
+    video_id, sequence_id = (f"{row[key]}+blend" for key in ("video_id", "sequence_id"))
+    return {**row, "label": 1, "video_id": video_id, "sequence_id": sequence_id}
+
+
+def _draw_frames(
+    num_frames: int, settings: TrainSettings, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """A random choice of random length, in time order."""
-    length = int(generator.integers(min(min_frames, num_frames), num_frames + 1))
-    chosen = generator.choice(num_frames, size=length, replace=False)
-    return [int(frame) for frame in np.sort(chosen)]
+    longest = min(num_frames, settings.max_frames or num_frames)
+    length = int(generator.integers(min(settings.min_frames, longest), longest + 1))
+    return np.sort(generator.choice(num_frames, size=length, replace=False))
 
 
 @lru_cache(maxsize=256)
 def _reader(path: Path) -> CropReader:
     return CropReader(path)
-
-
-def _augmented(crops_TCHW: Tensor, *, seed: int) -> Tensor:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return augment(crops_TCHW)
-
-
-def _digest(seed: int, epoch: int, key: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{key}".encode()).digest()[:8])

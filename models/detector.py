@@ -1,35 +1,23 @@
 """Crop sequences -> one logit each, higher = more fake.
 
-backbone (each frame) -> LayerNorm, Linear -> + time code -> Transformer -> pooling -> head.
-A second, per-frame head gives the time line and an auxiliary training loss.
+Pixels -> backbone (each frame) -> judge (the frames of a sequence).
 """
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.backbone import create_backbone, feature_dim
+from models.backbone import create_backbone, feature_dim, layers_of
 from models.batching import Batch
-from models.temporal import Block, FramePooling, TimeEncoding, key_bias
-from reelcheck.config import DetectorSettings
-
-
-@dataclass(frozen=True)
-class Detection:
-    """What the detector says of a batch."""
-
-    logits_B: Tensor
-    """One per sequence."""
-    frame_logits_BT: Tensor
-    """One per frame; meaningless where the mask is False."""
-    frame_weights_BT: Tensor
-    """Share of each frame in the pooled feature; 0 for padding."""
+from models.judges import Detection, FrameJudge, TransformerJudge, mean_detection
+from reelcheck.train_config import DetectorSettings
 
 
 class Detector(nn.Module):
-    """EfficientNet + Transformer video detector (any timm backbone).
+    """A timm backbone and a judge of its features.
 
     Args:
         settings: the architecture.
@@ -50,55 +38,71 @@ class Detector(nn.Module):
         freeze_batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        dim = settings.feature_dim
+        self.input_pixels = settings.input_pixels
         self.freeze_batch_norm = freeze_batch_norm
-        self.backbone = create_backbone(settings.backbone, pretrained=pretrained)
-        backbone_dim = feature_dim(self.backbone)
-        self.project = nn.Sequential(nn.LayerNorm(backbone_dim), nn.Linear(backbone_dim, dim))
-        self.time = TimeEncoding(dim)
-        self.blocks = nn.ModuleList(
-            Block(dim, num_heads=settings.num_heads, dropout=settings.dropout)
-            for _ in range(settings.depth)
+        self.backbone = create_backbone(
+            settings.backbone, pretrained=pretrained, padding=settings.padding
         )
-        self.norm = nn.LayerNorm(dim)
-        self.pooling = FramePooling(dim, learned=settings.pooling == "attention")
-        self.frame_head = nn.Linear(dim, 1)
-        self.head = nn.Sequential(
-            nn.Linear(dim, dim // 2),
-            nn.GELU(),
-            nn.Dropout(settings.dropout),
-            nn.LayerNorm(dim // 2),
-            nn.Linear(dim // 2, 1),
+        dim = feature_dim(self.backbone)
+        self.judge: TransformerJudge | FrameJudge = (
+            FrameJudge(dim, settings.head, dropout=settings.head_dropout)
+            if settings.transformer is None
+            else TransformerJudge(dim, settings.transformer)
         )
+        # Settings, not weights: they are in the card, not in the checkpoint.
+        self.mean_C11: Tensor
+        self.std_C11: Tensor
+        for name, values in (("mean_C11", settings.pixel_mean), ("std_C11", settings.pixel_std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None] * 255, persistent=False)
 
     def train(self, mode: bool = True) -> "Detector":  # noqa: FBT001, FBT002 - torch's signature
-        """Training mode; the backbone's batch norms keep their statistics when frozen."""
+        """Training mode; frozen batch norms keep their statistics."""
         super().train(mode)
-        if mode and self.freeze_batch_norm:
-            for module in self.backbone.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.backbone.modules():
+            if isinstance(module, _BatchNorm) and (
+                self.freeze_batch_norm or not any(p.requires_grad for p in module.parameters())
+            ):
+                module.eval()
         return self
+
+    def train_backbone_share(self, share: float) -> None:
+        """Let this share of the backbone's layers learn, counted from its output; freeze the rest.
+
+        0 freezes all, 1 none; any other share lets at least one layer learn.
+        """
+        layers = layers_of(self.backbone)
+        learning = {
+            name
+            for names in layers[len(layers) - math.ceil(share * len(layers)) :]
+            for name in names
+        }
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in learning)
 
     def forward(self, batch: Batch) -> Detection:
         """Logits of a packed batch; no real value depends on how it was padded."""
-        features_ND = self.backbone(batch.frames_NCHW)
+        features_ND = self.backbone(self.to_input(batch.frames_NCHW))
         features_BTD = features_ND.new_zeros(*batch.mask_BT.shape, features_ND.shape[-1])
         features_BTD[batch.mask_BT] = features_ND
-        return self._temporal(features_BTD, batch.seconds_BT, batch.mask_BT)
+        detection: Detection = self.judge(features_BTD, batch.seconds_BT, batch.mask_BT)
+        return detection
 
-    def _temporal(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> Detection:
-        first_B1 = seconds_BT.masked_fill(~mask_BT, torch.inf).amin(1, keepdim=True)
-        since_first_BT = torch.where(mask_BT, seconds_BT - first_B1, 0.0)
-        x_BTD = self.project(features_BTD)
-        x_BTD = x_BTD + self.time(since_first_BT).to(x_BTD.dtype)
-        frame_logits_BT = self.frame_head(x_BTD)[..., 0]
-        bias_B11T = key_bias(mask_BT, x_BTD.dtype)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, bias_B11T)
-        pooled_BD, weights_BT = self.pooling(self.norm(x_BTD), mask_BT)
-        return Detection(
-            logits_B=self.head(pooled_BD)[:, 0].float(),
-            frame_logits_BT=frame_logits_BT.float(),
-            frame_weights_BT=weights_BT,
-        )
+    def to_input(self, frames_NCHW: Tensor) -> Tensor:
+        """uint8 frames -> what the backbone takes: resized where asked for, and normalised."""
+        x_NCHW = frames_NCHW.to(self.mean_C11.dtype)
+        size = self.input_pixels
+        if size is not None and x_NCHW.shape[-1] != size:
+            x_NCHW = F.interpolate(x_NCHW, (size, size), mode="bilinear", antialias=True)
+        return (x_NCHW - self.mean_C11) / self.std_C11
+
+
+class Ensemble(nn.Module):
+    """Several detectors of one architecture; the mean of their logits is the answer."""
+
+    def __init__(self, settings: DetectorSettings, *, num_members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Detector(settings) for _ in range(num_members))
+
+    def forward(self, batch: Batch) -> Detection:
+        """Logits of a packed batch."""
+        return mean_detection([member(batch) for member in self.members])

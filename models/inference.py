@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from models.batching import Batch, collate
 from models.dataset import CropDataset
-from models.detector import Detector
+from models.detector import Detector, Ensemble
 from reelcheck.records import ScoredSequence
 
 
@@ -17,7 +17,7 @@ def best_device() -> torch.device:
 
 
 def score_sequences(
-    detector: Detector,
+    detector: Detector | Ensemble,
     dataset: CropDataset,
     *,
     batch_size: int = 8,

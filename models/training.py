@@ -1,155 +1,268 @@
-"""Train a detector with Lightning; the only module that imports it.
+"""One phase of training with Lightning, which only this module and ``engine`` import.
 
-- Mixed precision where the device has it: bf16, else fp16 with a gradient scaler. On a CPU fp32,
-  because bf16 is slower there unless the processor has instructions for it.
-- The best epoch by validation F1 is what is returned, not the last.
-- Metrics inside training choose the epoch; reported figures come from ``models.metrics``.
+- Resuming is exact at epoch ends: the order of the data, every draw and the random state of each
+  epoch are functions of (seed, epoch), and ``last.ckpt`` holds the rest.
+- The best epoch on validation is what is returned, not the last.
+- Metrics in here choose the epoch; reported figures come from ``models.metrics``.
 """
 
-import logging
-import tempfile
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.nn import functional as F
+from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAUROC, BinaryF1Score
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
 from models.batching import Batch, collate
-from models.dataset import CropDataset, EpochSampler
-from models.detector import Detection, Detector
-from reelcheck.config import TrainSettings
+from models.dataset import CropDataset, digest
+from models.detector import Detector
+from models.engine import quieten, require_devices, trainer_options
+from models.epochs import EpochRow, best_place, is_finished
+from models.loss import detection_loss
+from models.optimiser import create_optimiser, create_schedule
+from models.sampling import EpochSampler
+from reelcheck.card import PhaseSummary
+from reelcheck.errors import ReelcheckError, TrainingError
 from reelcheck.progress import progress_bar
+from reelcheck.train_config import EngineSettings, TrainSettings
 
-EpochRow = dict[str, float | int]
 OnEpoch = Callable[[Sequence[EpochRow]], None]
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """Outcome of a training run."""
+class TrainingData:
+    """What one training run learns from and chooses by."""
+
+    train_set: CropDataset
+    val_set: CropDataset
+    sampler: EpochSampler
+    pos_weight: float
+    """Weight of a fake in the loss."""
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """Outcome of one phase."""
 
     weights: dict[str, Tensor]
     """Of the best epoch."""
-    best_epoch: int
+    log: tuple[EpochRow, ...]
+    """One row per epoch."""
+    summary: PhaseSummary
 
 
-def fit(
+def fit_phase(
     detector: Detector,
-    train_set: CropDataset,
-    val_set: CropDataset,
-    sampler: EpochSampler,
+    data: TrainingData,
     settings: TrainSettings,
+    engine: EngineSettings,
     *,
+    number: int,
+    first_epoch: int,
+    folder: Path,
     on_epoch: OnEpoch,
-) -> FitResult:
-    """Train until early stopping.
+) -> PhaseResult:
+    """Train until the phase's last epoch or early stopping; go on where an earlier run ended.
 
-    The detector is changed in place; the result holds the weights of its best epoch. After each
-    epoch ``on_epoch`` is given the log so far, one row per epoch.
+    Args:
+        detector: changed in place; the result holds the weights of its best epoch.
+        data: what to learn from.
+        settings: the run.
+        engine: how to use the machine.
+        number: of the phase, from 1.
+        first_epoch: number of epochs before this phase.
+        folder: for Lightning's checkpoints and logs; what it holds is continued.
+        on_epoch: given the log so far after each epoch, one row per epoch.
+
+    Raises:
+        TrainingError: the loss is no number any more, or the machine lacks the devices.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    phase = settings.phases[number - 1]
+    detector.train_backbone_share(phase.backbone_share)
     # Lightning keeps the modes that it finds; this freezes the batch norms where asked for.
     detector.train()
-    module = _TrainingModule(detector, settings, pos_weight=_pos_weight(train_set.labels))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # Lightning recommends many loader processes; how many is a setting of ours.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        # Frozen batch norms are in eval mode on purpose.
-        warnings.filterwarnings("ignore", message=".*module.* in eval mode.*")
-        best = ModelCheckpoint(folder, monitor="val_f1", mode="max", save_weights_only=True)
+    if engine.gradient_checkpointing:
+        detector.backbone.set_grad_checkpointing(True)  # type: ignore[operator]  # timm's
+    module = _TrainingModule(detector, data, settings, engine, number=number)
+    last_path = folder / "last.ckpt"
+    log = _EpochLog(settings, folder, phase=number, first_epoch=first_epoch, on_epoch=on_epoch)
+    before = _saved_log(last_path)
+    # Lightning sets the epoch only after it has asked for the first batches of a resumed run.
+    data.sampler.set_epoch(len(before))
+    if not is_finished(before, settings, number=number):
+        _run(module, log, settings, engine, folder=folder)
+    state = torch.load(folder / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    prefix = "average.module." if settings.ema_decay is not None else "detector."
+    rows = _saved_log(last_path)
+    trainable = [p.numel() for p in detector.parameters() if p.requires_grad]
+    return PhaseResult(
+        weights={k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)},
+        log=tuple(rows),
+        summary=PhaseSummary(
+            phase=number,
+            learning_rate=settings.effective_learning_rate(phase),
+            num_trainable=sum(trainable),
+            num_parameters=sum(p.numel() for p in detector.parameters()),
+            num_epochs=len(rows),
+            best_epoch=first_epoch + best_place(rows, settings),
+        ),
+    )
+
+
+def _run(
+    module: "_TrainingModule",
+    log: "_EpochLog",
+    settings: TrainSettings,
+    engine: EngineSettings,
+    *,
+    folder: Path,
+) -> None:
+    last_path = folder / "last.ckpt"
+    require_devices(engine, num_train=len(module.data.sampler), num_val=len(module.data.val_set))
+    with warnings.catch_warnings():
+        quieten()
         trainer = L.Trainer(
-            devices=1,
-            max_epochs=settings.max_epochs,
+            **trainer_options(engine),
+            use_distributed_sampler=False,
+            max_epochs=settings.phases[module.number - 1].max_epochs,
             limit_train_batches=settings.max_steps_per_epoch,
-            precision=best_precision(),
+            accumulate_grad_batches=settings.accumulate_batches,
             gradient_clip_val=settings.clip_norm,
             callbacks=[
-                best,
-                EarlyStopping("val_f1", mode="max", patience=settings.patience_epochs),
-                _Progress(on_epoch),
+                log,
+                ModelCheckpoint(
+                    folder,
+                    filename="last",
+                    save_on_train_epoch_end=True,
+                    enable_version_counter=False,
+                ),
             ],
-            logger=False,
+            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            log_every_n_steps=10,
             deterministic="warn",
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(module, *_loaders(train_set, val_set, sampler, settings))
-        state = torch.load(best.best_model_path, weights_only=True)
-    weights = {k.removeprefix("detector."): v for k, v in state["state_dict"].items()}
-    return FitResult(weights=weights, best_epoch=int(state["epoch"]))
+        try:
+            trainer.fit(module, ckpt_path=last_path if last_path.exists() else None)
+        except (ProcessRaisedException, ReelcheckError) as error:
+            raise _in_one_line(error) from error
 
 
-def best_precision() -> Any:
-    """Lightning's name of the fastest safe precision of this machine."""
-    if not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
-def detection_loss(
-    detection: Detection, batch: Batch, *, pos_weight: float, frame_loss_weight: float
-) -> Tensor:
-    """Binary cross-entropy of the sequence logits plus that of the frame logits, weighted."""
-    weight = torch.tensor(pos_weight, device=batch.labels_B.device)
-    sequence_loss = F.binary_cross_entropy_with_logits(
-        detection.logits_B, batch.labels_B, pos_weight=weight
-    )
-    frame_labels_BT = batch.labels_B[:, None].expand_as(detection.frame_logits_BT)
-    frame_loss = F.binary_cross_entropy_with_logits(
-        detection.frame_logits_BT[batch.mask_BT], frame_labels_BT[batch.mask_BT], pos_weight=weight
-    )
-    return sequence_loss + frame_loss_weight * frame_loss
+def _in_one_line(error: Exception) -> ReelcheckError:
+    """What was raised; from another process comes a traceback, whose last line says it."""
+    line = re.sub(r"^reelcheck\.errors\.\w+: ", "", str(error).strip().splitlines()[-1])
+    return type(error)(line) if isinstance(error, ReelcheckError) else TrainingError(line)
 
 
 class _TrainingModule(L.LightningModule):
-    def __init__(self, detector: Detector, settings: TrainSettings, *, pos_weight: float) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        data: TrainingData,
+        settings: TrainSettings,
+        engine: EngineSettings,
+        *,
+        number: int,
+    ) -> None:
         super().__init__()
         self.detector = detector
+        self.data = data
         self.settings = settings
-        self.pos_weight = pos_weight
-        self.train_loss = MeanMetric()
+        self.engine = engine
+        self.number = number
+        self.average: AveragedModel | None = None
+        if settings.ema_decay is not None:
+            average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(detector, multi_avg_fn=average, use_buffers=True)
+            self.average.requires_grad_(requires_grad=False)
+        kinds = {"accuracy": BinaryAccuracy, "f1": BinaryF1Score}
+        # Read after every batch, for which processes must not wait for each other.
+        own: dict[str, Any] = {"sync_on_compute": False, "compute_with_cache": False}
+        self.train_metrics = MetricCollection(
+            {k: m(**own) for k, m in kinds.items()}, prefix="train_"
+        )
+        self.train_loss = MeanMetric(**own)
+        kinds |= {"auc": BinaryAUROC}
+        self.val_metrics = MetricCollection({k: m() for k, m in kinds.items()}, prefix="val_")
+        # By default it leaves out what is no number, which is to be seen here.
         self.val_loss = MeanMetric()
-        self.val_f1 = BinaryF1Score()
-        self.val_auc = BinaryAUROC()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._loss(self.detector(batch), batch)
-        self.train_loss.update(loss.detach())
-        return loss
+    def setup(self, stage: str) -> None:
+        # In the process that trains: what is compiled does not survive the way to another.
+        if self.engine.compile:
+            self.detector.backbone.compile(dynamic=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        detection = self.detector(batch)
-        self.val_loss.update(self._loss(detection, batch))
-        self.val_f1.update(detection.logits_B.sigmoid(), batch.labels_B.int())
-        self.val_auc.update(detection.logits_B.sigmoid(), batch.labels_B.int())
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self.data.train_set, self.data.sampler)
 
-    def on_validation_epoch_end(self) -> None:
-        for name in ("val_loss", "val_f1", "val_auc"):
-            metric = getattr(self, name)
-            self.log(name, metric.compute(), prog_bar=True)
-            metric.reset()
+    def val_dataloader(self) -> DataLoader[Any]:
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        return self._loader(self.data.val_set, range(rank, len(self.data.val_set), world))
 
     def configure_optimizers(self) -> Any:
-        learning_rate = self.settings.effective_learning_rate
-        optimiser = torch.optim.AdamW(
-            _parameter_groups(self.detector, self.settings.weight_decay), lr=learning_rate
+        optimiser = create_optimiser(
+            self.detector, self.settings, self.settings.phases[self.number - 1]
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches) + 1,
-        )
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = create_schedule(optimiser, self.settings, num_steps=num_steps)
         return [optimiser], [{"scheduler": schedule, "interval": "step"}]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        # Dropout must not depend on what was drawn before: a resumed run has not drawn it.
+        epoch = self.data.sampler.epoch
+        torch.manual_seed(digest(self.settings.seed, epoch, batch_idx, self.global_rank) % 2**63)
+        detection = self.detector(batch)
+        loss = self._loss(detection, batch)
+        self._require_finite(loss, f"epoch {epoch}, step {batch_idx}")
+        self.train_loss.update(loss.detach(), len(batch.labels_B))
+        self.train_metrics.update(detection.logits_B.detach().sigmoid(), batch.labels_B.int())
+        self.log("loss", loss.detach())
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        detection = (self.average or self.detector)(batch)
+        loss = self._loss(detection, batch)
+        # Before the metric, which would leave out what is no number.
+        self._require_finite(loss, f"the validation of epoch {self.data.sampler.epoch}")
+        self.val_loss.update(loss, len(batch.labels_B))
+        self.val_metrics.update(detection.logits_B.sigmoid(), batch.labels_B.int())
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({"val_loss": self.val_loss.compute(), **self.val_metrics.compute()})
+        self.val_loss.reset()
+        self.val_metrics.reset()
+
+    def train_values(self) -> dict[str, Tensor]:
+        """Training metrics of the epoch so far, over all processes."""
+        metrics = {"train_loss": self.train_loss, **dict(self.train_metrics.items())}
+        values = {}
+        for name, metric in metrics.items():
+            with metric.sync_context():
+                values[name] = metric.compute()
+        return values
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.train_values())
+        self.train_loss.reset()
+        self.train_metrics.reset()
 
     def transfer_batch_to_device(
         self,
@@ -159,76 +272,116 @@ class _TrainingModule(L.LightningModule):
     ) -> Batch:
         return batch.to(device)
 
-    def _loss(self, detection: Detection, batch: Batch) -> Tensor:
+    def _require_finite(self, loss: Tensor, place: str) -> None:
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {float(loss.detach())} in {place}; give a lower "
+                f"phases.{self.number - 1}.learning_rate, a clip_norm, or --precision fp32"
+            )
+
+    def _loss(self, detection: Any, batch: Batch) -> Tensor:
         return detection_loss(
             detection,
             batch,
-            pos_weight=self.pos_weight,
+            pos_weight=self.data.pos_weight,
             frame_loss_weight=self.settings.frame_loss_weight,
         )
 
+    def _loader(self, dataset: CropDataset, sampler: Any) -> DataLoader[Any]:
+        has_workers = self.engine.num_loader_workers > 0
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=self.settings.batch_size // self.trainer.world_size,
+            collate_fn=collate,
+            num_workers=self.engine.num_loader_workers,
+            # Never fork: the threads of Prefect and torch do not survive it.
+            multiprocessing_context="forkserver" if has_workers else None,
+            persistent_workers=has_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
 
-class _Progress(L.Callback):
-    """A progress bar over all epochs, and one log row per epoch."""
 
-    def __init__(self, on_epoch: OnEpoch) -> None:
+class _EpochLog(L.Callback):
+    """A progress bar over a phase, one log row per epoch; by them the best epoch and the end."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        *,
+        phase: int,
+        first_epoch: int,
+        on_epoch: OnEpoch,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._phase = phase
+        self._first_epoch = first_epoch
         self._on_epoch = on_epoch
         self._rows: list[EpochRow] = []
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        num_steps = int(trainer.estimated_stepping_batches)
-        self._bar = progress_bar(total=num_steps, description="train", unit="steps")
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # A spawned process begins with the usual warnings.
+        quieten()
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        num_batches = int(trainer.num_training_batches)
+        self._bar = progress_bar(
+            total=num_batches * int(trainer.max_epochs or 1),
+            description=f"train, phase {self._phase}",
+            unit="batches",
+            is_shown=trainer.is_global_zero,
+        )
+        self._bar.update(num_batches * trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, _TrainingModule)
+        live = {"loss": pl_module.train_loss.compute(), **pl_module.train_metrics.compute()}
+        shown = {name.removeprefix("train_"): f"{float(value):.3f}" for name, value in live.items()}
+        self._bar.set_postfix({"epoch": trainer.current_epoch, **shown}, refresh=False)
         self._bar.update(1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # The module's own hook runs after this one; its metrics are not in callback_metrics yet.
         assert isinstance(pl_module, _TrainingModule)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._bar.set_postfix({"epoch": trainer.current_epoch, **metrics})
+        metrics = {**trainer.callback_metrics, **pl_module.train_values()}
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         self._rows.append(
             {
-                "epoch": trainer.current_epoch,
+                "phase": self._phase,
+                "epoch": self._first_epoch + trainer.current_epoch,
                 "step": trainer.global_step,
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "train_loss": float(pl_module.train_loss.compute()),
-                **metrics,
+                "learning_rate": max(rates),
+                **{name: float(value) for name, value in sorted(metrics.items()) if name != "loss"},
             }
         )
-        pl_module.train_loss.reset()
-        self._on_epoch(self._rows)
+        is_best = best_place(self._rows, self._settings) == len(self._rows) - 1
+        self._rows[-1]["is_best"] = is_best
+        if is_best:
+            # Before ``last.ckpt``, whose log may name no best epoch that is not there.
+            trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=True)
+        if is_finished(self._rows, self._settings, number=self._phase):
+            trainer.should_stop = True
+        if trainer.is_global_zero:
+            self._on_epoch(self._rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows = list(state_dict["rows"])
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._bar.close()
+        if hasattr(self, "_bar"):
+            self._bar.close()
 
 
-def _pos_weight(labels: list[int | None]) -> float:
-    """Makes both labels count the same, however many there are of each."""
-    num_fake = sum(label == 1 for label in labels)
-    return (len(labels) - num_fake) / num_fake
-
-
-def _parameter_groups(detector: Detector, weight_decay: float) -> list[dict[str, Any]]:
-    """No weight decay on norms and biases."""
-    decayed = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-
-
-def _loaders(
-    train_set: CropDataset, val_set: CropDataset, sampler: EpochSampler, settings: TrainSettings
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    has_workers = settings.num_loader_workers > 0
-    common: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "collate_fn": collate,
-        "num_workers": settings.num_loader_workers,
-        # Never fork: the threads of Prefect and torch do not survive it.
-        "multiprocessing_context": "forkserver" if has_workers else None,
-        "persistent_workers": has_workers,
-        "pin_memory": torch.cuda.is_available(),
-    }
-    return DataLoader(train_set, sampler=sampler, **common), DataLoader(val_set, **common)
+def _saved_log(path: Path) -> list[EpochRow]:
+    if not path.exists():
+        return []
+    callbacks = torch.load(path, weights_only=True, map_location="cpu")["callbacks"]
+    rows: list[EpochRow] = callbacks["_EpochLog"]["rows"]
+    return rows

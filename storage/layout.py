@@ -13,6 +13,13 @@ STORE/
     split.parquet                 one row per video: train, val or test
 MODEL/
   model.safetensors card.json split.parquet log.csv evaluation.json
+  report.md classification.json plots/<name>.png
+  validation.parquet            logits on the videos that chose epoch, threshold and band
+  tensorboard/                  curves of losses and metrics
+  folds/<n>/                    of a cross-validation: each fold's MODEL
+  unfinished/                   checkpoints of a run that is not done; deleted by it
+STUDY/                          several models compared
+  learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
   <version>/ (a MODEL) … champion a file that holds the version in use
 OUT/
@@ -132,6 +139,97 @@ class ModelLayout:
     def evaluation_path(self) -> Path:
         """Held-out metrics."""
         return self.path / "evaluation.json"
+
+    @property
+    def validation_path(self) -> Path:
+        """Logits on the videos that training chose by."""
+        return self.path / "validation.parquet"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def unfinished_dir(self) -> Path:
+        """Checkpoints of a training run that is not done."""
+        return self.path / "unfinished"
+
+    @property
+    def unfinished_run_path(self) -> Path:
+        """What that run is: a folder of another run's checkpoints is not continued."""
+        return self.unfinished_dir / "run.json"
+
+    def phase_dir(self, number: int) -> Path:
+        """Lightning's checkpoints of one phase."""
+        return self.unfinished_dir / f"phase{number}"
+
+    def phase_weights_path(self, number: int) -> Path:
+        """Best weights of a finished phase."""
+        return self.unfinished_dir / f"phase{number}.safetensors"
+
+    def phase_path(self, number: int) -> Path:
+        """Log and summary of a finished phase; written last."""
+        return self.unfinished_dir / f"phase{number}.json"
+
+    def fold(self, number: int) -> "ModelLayout":
+        """Checkpoint folder of one fold, from 0."""
+        return ModelLayout(self.path / "folds" / str(number))
+
+    @property
+    def report_path(self) -> Path:
+        """What training gave, for people."""
+        return self.path / "report.md"
+
+    @property
+    def classification_path(self) -> Path:
+        """Precision, recall and confusion counts on validation."""
+        return self.path / "classification.json"
+
+    @property
+    def plots_dir(self) -> Path:
+        """Folder of the report's pictures."""
+        return self.path / "plots"
+
+    def plot_path(self, name: str) -> Path:
+        """One of the report's pictures."""
+        return self.plots_dir / f"{name}.png"
+
+
+@dataclass(frozen=True)
+class StudyLayout:
+    """Paths of what a comparison of models found."""
+
+    path: Path
+
+    def model(self, name: str) -> ModelLayout:
+        """Checkpoint folder of one of the models."""
+        return ModelLayout(self.path / name)
+
+    @property
+    def learning_curve_path(self) -> Path:
+        """Metrics per number of training videos."""
+        return self.path / "learning_curve.csv"
+
+    @property
+    def learning_curve_plot_path(self) -> Path:
+        """The same as a picture."""
+        return self.path / "learning_curve.png"
+
+    @property
+    def ablation_path(self) -> Path:
+        """Metrics per changed setting."""
+        return self.path / "ablation.csv"
+
+    @property
+    def ablation_markdown_path(self) -> Path:
+        """The same for people."""
+        return self.path / "ablation.md"
+
+    @property
+    def ablation_plot_path(self) -> Path:
+        """The same as a picture."""
+        return self.path / "ablation.png"
 
 
 @dataclass(frozen=True)

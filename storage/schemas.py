@@ -5,7 +5,7 @@ A change of meaning or of columns raises ``SCHEMA_VERSION``; readers refuse othe
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 
 def _schema(name: str, *fields: pa.Field) -> pa.Schema:
@@ -32,6 +32,7 @@ _LABEL_FIELDS = (
     _text("source"),
     _text("pair"),
     _text("generator"),
+    _text("split"),
 )
 _RESULT_FIELDS = (
     _text("container"),
@@ -64,6 +65,7 @@ _SEQUENCE_FIELDS = (
     pa.field("confidences", pa.list_(pa.float32()), nullable=False),
     pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
     pa.field("brightness", pa.list_(pa.float32()), nullable=False),
+    pa.field("keypoints_xy", pa.list_(pa.list_(pa.float32(), 12)), nullable=False),
     _real("face_pixels", nullable=False),
 )
 
@@ -114,6 +116,31 @@ LOGITS = _schema(
     _real("logit", nullable=False),
 )
 """One row per scored crop sequence."""
+
+LOG = _schema(
+    "log",
+    _integer("fold"),
+    _integer("phase", nullable=False),
+    _integer("epoch", nullable=False),
+    _integer("step", nullable=False),
+    _real("learning_rate", nullable=False),
+    *(_real(f"train_{name}", nullable=False) for name in ("loss", "accuracy", "f1")),
+    *(_real(f"val_{name}", nullable=False) for name in ("loss", "accuracy", "f1", "auc")),
+    pa.field("is_best", pa.bool_(), nullable=False),
+)
+"""One row per epoch of training."""
+
+VALIDATION = _schema(
+    "validation",
+    _text("sequence_id", nullable=False),
+    _text("video_id", nullable=False),
+    _integer("track_id", nullable=False),
+    _integer("num_frames", nullable=False),
+    _real("logit", nullable=False),
+    _integer("label", nullable=False),
+    _integer("fold"),
+)
+"""One row per crop sequence that training chose by; of a fold, what that fold had not seen."""
 
 SCORES = _schema(
     "scores",

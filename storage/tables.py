@@ -62,6 +62,22 @@ def read_rows(path: Path, schema: pa.Schema) -> list[Row]:
     return rows
 
 
+def read_csv(path: Path, schema: pa.Schema) -> list[Row]:
+    """Rows of a CSV written with ``schema``.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    options = pyarrow.csv.ConvertOptions(
+        column_types=schema, include_columns=schema.names, strings_can_be_null=True
+    )
+    try:
+        rows: list[Row] = pyarrow.csv.read_csv(path, convert_options=options).to_pylist()
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise _unreadable(path, error) from error
+    return rows
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The text metadata stored with a table.
 

@@ -23,8 +23,8 @@ from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows
+from tasks.parts import rows_by_split
 from tasks.score import load_detector, require_same_preprocessing
-from tasks.train import rows_by_split
 
 Evaluation = dict[str, Any]
 """Metrics with the model, split and part that they belong to."""
@@ -44,7 +44,9 @@ def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> 
     rows = rows_by_split(read_rows(layout.manifest_path, MANIFEST), split_rows)[part]
     if not rows:
         raise StoreError(f"the {part} part holds no videos; run: reelcheck split STORE")
-    require_unseen(rows, split_rows, model)
+    # Imported weights come without a split: what they were trained on is in no store.
+    if card.split_hash is not None:
+        require_unseen(rows, split_rows, model)
     key = {
         "model_id": card.model_id,
         "split_hash": read_metadata(layout.split_path)["split_hash"],
@@ -78,13 +80,19 @@ def require_unseen(rows: Sequence[Row], split_rows: Sequence[Row], model: ModelL
         )
 
 
-def _measure(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> Metrics:
+def judged_videos(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> pd.DataFrame:
+    """One row per video: ``label``, ``generator`` and ``logit``, which may be no finite number."""
     card = read_card(model)
     detector = load_detector(model.path, card.model_id)
     with progress_bar(total=len(rows), description="evaluate", unit="sequences") as bar:
         scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
     known = pd.DataFrame(rows).groupby("video_id")[["label", "generator"]].first()
-    videos = known.join(pd.Series(video_logits(scored), name="logit"))
+    return known.join(pd.Series(video_logits(scored), name="logit"))
+
+
+def _measure(rows: Sequence[Row], layout: StoreLayout, model: ModelLayout) -> Metrics:
+    card = read_card(model)
+    videos = judged_videos(rows, layout, model)
     failed = ~np.isfinite(videos["logit"])
     videos = videos[~failed]
     metrics = {**_metrics(videos, card.calibration), "num_model_error": int(failed.sum())}

@@ -12,7 +12,7 @@ from prefect import task
 from models.aggregation import video_logits
 from models.calibration import calibrated_score, verdict_of
 from models.dataset import CropDataset
-from models.detector import Detector
+from models.detector import Detector, Ensemble
 from models.inference import best_device, score_sequences
 from reelcheck.card import ModelCard
 from reelcheck.errors import MismatchError
@@ -118,7 +118,7 @@ def logits_path(out: ScoreLayout, layout: StoreLayout, card: ModelCard, shard: s
 
 
 @lru_cache(maxsize=2)
-def load_detector(path: Path, model_id: str) -> Detector:
+def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
     """The detector of a checkpoint folder, on the GPU if there is one, ready to score.
 
     Args:
@@ -129,7 +129,12 @@ def load_detector(path: Path, model_id: str) -> Detector:
         MismatchError: the weights are not those that the card describes.
     """
     layout = ModelLayout(path)
-    detector = Detector(read_card(layout).training.detector)
+    card = read_card(layout)
+    detector = (
+        Ensemble(card.detector, num_members=card.num_members)
+        if card.num_members > 1
+        else Detector(card.detector)
+    )
     weights = read_weights(layout.weights_path)
     if sha256_of(layout.weights_path)[:12] != model_id:
         raise MismatchError(

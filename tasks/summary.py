@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tasks.markdown import markdown_table
+
 STAGES = {
     "hash": "name the files by content",
     "demux": "read packets",
@@ -135,13 +137,8 @@ def stage_rows(summary: PreprocessSummary) -> list[tuple[str, str, str, str]]:
 def as_markdown(summary: PreprocessSummary) -> str:
     """The summary as Markdown tables."""
     tables = [
-        _markdown_table(("run", ""), overview(summary).items()),
-        _markdown_table(("status", "files"), summary.counts.items()),
-        _markdown_table(("stage", "", "CPU seconds", "share"), stage_rows(summary)),
+        markdown_table(("run", ""), overview(summary).items()),
+        markdown_table(("status", "files"), summary.counts.items()),
+        markdown_table(("stage", "", "CPU seconds", "share"), stage_rows(summary)),
     ]
     return "\n\n".join(tables) + "\n"
-
-
-def _markdown_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,139 +1,198 @@
 """Manifest + split -> a checkpoint folder."""
 
-import csv
 import importlib.metadata
-from collections.abc import Iterable, Sequence
-from functools import partial
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from hashlib import sha256
-from pathlib import Path
 
-import lightning
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
-from torch import nn
 
 from models.aggregation import AGGREGATION, video_logits
 from models.calibration import calibrated_score, fit_calibration
-from models.dataset import CropDataset, EpochSampler
-from models.detector import Detector
-from models.inference import best_device, score_sequences
-from models.metrics import Metrics, video_metrics
-from models.training import EpochRow, FitResult, OnEpoch, fit
-from reelcheck.card import Calibration, ModelCard
-from reelcheck.config import PreprocessSettings, TrainSettings
-from reelcheck.errors import MismatchError, StoreError, WeightsError
+from models.metrics import video_metrics
+from reelcheck.card import ModelCard
+from reelcheck.config import PreprocessSettings
+from reelcheck.errors import MismatchError, SettingsError
 from reelcheck.records import ScoredSequence
-from storage.atomic import atomic_path
-from storage.checkpoints import Weights, read_card, read_weights, save_checkpoint, weights_to_bytes
+from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.checkpoints import read_card, read_weights, save_checkpoint, weights_to_bytes
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import MANIFEST, SPLIT
-from storage.tables import Row, read_metadata, read_rows, write_table
-from tasks.split import count_splits
+from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
+from storage.tables import Row, read_csv, read_metadata, read_rows, write_csv, write_table
+from tasks.member import Trained, train_member
+from tasks.parts import fold_splits, subset, training_parts
+from tasks.report import TrainingResult, write_report
+from tasks.split import count_splits, split_hash
 
 _VERSIONED = ("torch", "timm", "lightning", "torchvision", "mediapipe", "av", "decord", "numpy")
 
 
 @task(name="train")
 def train(
-    layout: StoreLayout, model: ModelLayout, settings: TrainSettings, *, notes: Sequence[str] = ()
+    layout: StoreLayout,
+    model: ModelLayout,
+    settings: TrainSettings,
+    *,
+    engine: EngineSettings | None = None,
+    notes: Sequence[str] = (),
+    num_train_videos: int | None = None,
 ) -> ModelCard:
     """Train on a store's train part, choose on its val part, write the checkpoint folder.
 
-    A folder that already holds the model of exactly this run is left as it is.
+    A folder that already holds the model of exactly this run is left as it is; one that holds a
+    part of it is finished.
+
+    Args:
+        layout: the store.
+        model: folder for the checkpoint.
+        settings: the run.
+        engine: how to use the machine; None: the defaults.
+        notes: lines for the card.
+        num_train_videos: learn from about so many videos of the train part.
 
     Raises:
         StoreError: no split, or a damaged store.
+        SettingsError: more folds than groups, or more devices than sequences in a batch.
+        TrainingError: the data cannot be learned from, or the loss is no number any more.
         MismatchError: the folder holds another model.
         WeightsError: the weights to start from cannot be had.
     """
+    engine = engine or EngineSettings()
+    if settings.batch_size % engine.num_devices:
+        raise SettingsError(
+            f"batch_size = {settings.batch_size} cannot be shared by num_devices = "
+            f"{engine.num_devices}; give a multiple"
+        )
     split_rows = read_rows(layout.split_path, SPLIT)
-    split_hash = read_metadata(layout.split_path)["split_hash"]
-    done = _finished(model, settings, layout.preprocessing_hash, split_hash)
-    if done is not None:
-        return done
-    parts = rows_by_split(read_rows(layout.manifest_path, MANIFEST), split_rows)
-    lightning.seed_everything(settings.seed, verbose=False)
-    detector = Detector(
-        settings.detector,
-        pretrained=settings.pretrained,
-        freeze_batch_norm=settings.effective_freeze_batch_norm,
+    if num_train_videos is not None:
+        split_rows = subset(split_rows, num_videos=num_train_videos, seed=settings.seed)
+    run = _Run(
+        layout=layout,
+        settings=settings,
+        engine=engine,
+        notes=tuple(notes),
+        manifest=read_rows(layout.manifest_path, MANIFEST),
+        split_hash=read_metadata(layout.split_path)["split_hash"],
     )
-    if settings.init_from is not None:
-        load_initial_weights(detector, read_weights(settings.init_from), settings.init_from)
-    result = _fit(layout, detector, parts, settings, partial(_write_log, model.log_path))
-    detector.load_state_dict(result.weights)
-    detector.to(best_device())
-    sequences = score_sequences(detector, CropDataset(layout, parts["val"]))
-    calibration, validation = _calibrate(parts["val"], sequences, settings)
-    weights = weights_to_bytes(result.weights)
-    preprocessing = PreprocessSettings.model_validate_json(layout.settings_path.read_bytes())
+    if settings.folds is None:
+        return _train_one(run, model, split_rows)
+    if (done := _finished(run, model, split_rows)) is not None:
+        return done
+    folds = fold_splits(split_rows, folds=settings.folds, seed=settings.seed)
+    for fold_rows in folds:
+        # All of them before the first is trained: what is wrong with the last is told at once.
+        training_parts(run.manifest, fold_rows, settings)
+    for number, fold_rows in enumerate(folds):
+        _train_one(run, model.fold(number), fold_rows, fold=number)
+    return _join_folds(run, model, split_rows)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all detectors of a run have in common."""
+
+    layout: StoreLayout
+    settings: TrainSettings
+    engine: EngineSettings
+    notes: tuple[str, ...]
+    manifest: list[Row]
+    split_hash: str
+
+
+def _train_one(
+    run: _Run, model: ModelLayout, split_rows: Sequence[Row], *, fold: int | None = None
+) -> ModelCard:
+    """Train one detector and write its folder, unless it is there."""
+    if (done := _finished(run, model, split_rows)) is not None:
+        return done
+    trained = train_member(
+        run.layout,
+        model,
+        training_parts(run.manifest, split_rows, run.settings),
+        run.settings,
+        run.engine,
+        fingerprint=_fingerprint(run, split_rows),
+        fold=fold,
+    )
+    return _write(run, model, split_rows, trained)
+
+
+def _join_folds(run: _Run, model: ModelLayout, split_rows: Sequence[Row]) -> ModelCard:
+    """One model of all folds; a video's logit on validation is that of the fold without it."""
+    folds = [model.fold(number) for number in range(run.settings.folds or 0)]
+    weights = {
+        f"members.{number}.{name}": tensor
+        for number, fold in enumerate(folds)
+        for name, tensor in read_weights(fold.weights_path).items()
+    }
+    joined = Trained(
+        weights=weights,
+        phases=tuple(phase for fold in folds for phase in read_card(fold).phases),
+        log=[row for fold in folds for row in read_csv(fold.log_path, LOG)],
+        validation=[row for fold in folds for row in read_rows(fold.validation_path, VALIDATION)],
+        num_members=len(folds),
+    )
+    return _write(run, model, split_rows, joined)
+
+
+def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Trained) -> ModelCard:
+    """Write everything of a checkpoint folder, the card last."""
+    data = weights_to_bytes(trained.weights)
+    videos = _validation_videos(trained.validation)
+    calibration = fit_calibration(
+        videos.logits, videos.labels, max_decided_error=run.settings.max_decided_error
+    )
+    scores = np.array([calibrated_score(logit, calibration) for logit in videos.logits])
+    stored = run.layout.settings_path.read_bytes()
     card = ModelCard(
-        model_id=sha256(weights).hexdigest()[:12],
-        training=settings,
-        preprocessing=preprocessing,
-        preprocessing_hash=layout.preprocessing_hash,
-        split_hash=split_hash,
+        model_id=sha256(data).hexdigest()[:12],
+        detector=run.settings.detector,
+        num_members=trained.num_members,
+        training=run.settings,
+        preprocessing=PreprocessSettings.model_validate_json(stored),
+        preprocessing_hash=run.layout.preprocessing_hash,
+        split_hash=run.split_hash,
         calibration=calibration,
         aggregation=AGGREGATION,
-        best_epoch=result.best_epoch,
+        phases=trained.phases,
         num_videos=count_splits(split_rows),
-        validation=validation,
+        validation=video_metrics(scores, videos.labels, calibration),
         versions=_versions(),
-        notes=tuple(notes),
+        notes=run.notes,
     )
-    write_table(model.split_path, split_rows, SPLIT, metadata={"split_hash": split_hash})
-    save_checkpoint(model, weights, card)
+    write_csv(model.log_path, trained.log, LOG)
+    write_table(model.split_path, split_rows, SPLIT, metadata={"split_hash": run.split_hash})
+    write_table(model.validation_path, trained.validation, VALIDATION)
+    logs: dict[int, list[Row]] = defaultdict(list)
+    for row in trained.log:
+        logs[row["fold"] or 0].append(row)
+    write_report(
+        model,
+        TrainingResult(
+            card=card,
+            log_rows_by_fold=logs,
+            scores=scores,
+            labels=videos.labels,
+            folds=videos.folds,
+        ),
+    )
+    save_checkpoint(model, data, card)
+    shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card
 
 
-def rows_by_split(manifest: Iterable[Row], split_rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Manifest rows of the videos of each part.
-
-    Raises:
-        StoreError: labels have changed since the split was made.
-    """
-    assigned = {row["video_id"]: row for row in split_rows}
-    parts: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
-    for row in manifest:
-        if (known := assigned.get(row["video_id"])) is None:
-            continue
-        if row["label"] != known["label"]:
-            raise StoreError(
-                f"the label of {row['path']} has changed since the split was made; "
-                "run: reelcheck split STORE"
-            )
-        parts[known["split"]].append(row)
-    return parts
-
-
-def load_initial_weights(detector: Detector, weights: Weights, path: Path) -> None:
-    """Load a whole detector's weights, or a backbone's, in place.
-
-    Raises:
-        WeightsError: they fit neither.
-    """
-    if any(name.startswith("backbone.") for name in weights):
-        target: nn.Module = detector
-    else:
-        target = detector.backbone
-    wanted = target.state_dict()
-    try:
-        target.load_state_dict({name: v for name, v in weights.items() if name in wanted})
-    except RuntimeError as error:
-        raise WeightsError(
-            f"the weights in {path} fit neither this detector nor its backbone: "
-            f"{str(error).splitlines()[1].strip()[:200]}"
-        ) from error
-
-
-def _finished(
-    model: ModelLayout, settings: TrainSettings, preprocessing_hash: str, split_hash: str
-) -> ModelCard | None:
+def _finished(run: _Run, model: ModelLayout, split_rows: Sequence[Row]) -> ModelCard | None:
     if not model.card_path.exists():
         return None
     card = read_card(model)
-    wanted = (settings, preprocessing_hash, split_hash)
-    if (card.training, card.preprocessing_hash, card.split_hash) == wanted:
+    wanted = (run.settings, run.layout.preprocessing_hash)
+    is_same_run = (card.training, card.preprocessing_hash) == wanted
+    if is_same_run and read_rows(model.split_path, SPLIT) == list(split_rows):
         return card
     raise MismatchError(
         f"{model.path} holds model {card.model_id}, trained with other settings or another split; "
@@ -141,42 +200,36 @@ def _finished(
     )
 
 
-def _fit(
-    layout: StoreLayout,
-    detector: Detector,
-    parts: dict[str, list[Row]],
-    settings: TrainSettings,
-    on_epoch: OnEpoch,
-) -> FitResult:
-    train_set = CropDataset(
-        layout,
-        parts["train"],
-        min_frames=settings.min_frames,
-        use_augmentation=settings.augment,
-        seed=settings.seed,
+def _fingerprint(run: _Run, split_rows: Sequence[Row]) -> str:
+    """All that decides which weights come out, apart from the code."""
+    return json.dumps(
+        {
+            "settings": run.settings.model_dump(mode="json"),
+            "preprocessing": run.layout.preprocessing_hash,
+            "split": split_hash(split_rows),
+        },
+        indent=2,
     )
-    sampler = EpochSampler(parts["train"], seed=settings.seed)
-    val_set = CropDataset(layout, parts["val"])
-    return fit(detector, train_set, val_set, sampler, settings, on_epoch=on_epoch)
 
 
-def _write_log(path: Path, rows: Sequence[EpochRow]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+@dataclass(frozen=True, eq=False)
+class _ValidationVideos:
+    """V videos that training chose by."""
+
+    logits: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    folds: NDArray[np.int64]
 
 
-def _calibrate(
-    rows: Sequence[Row], sequences: Sequence[ScoredSequence], settings: TrainSettings
-) -> tuple[Calibration, Metrics]:
-    label_of = {row["video_id"]: row["label"] for row in rows}
-    by_video = video_logits(sequences)
-    logits = np.array(list(by_video.values()))
-    labels = np.array([label_of[video_id] for video_id in by_video])
-    calibration = fit_calibration(logits, labels, max_decided_error=settings.max_decided_error)
-    scores = np.array([calibrated_score(logit, calibration) for logit in logits])
-    return calibration, video_metrics(scores, labels, calibration)
+def _validation_videos(validation: Sequence[Row]) -> _ValidationVideos:
+    names = [field.name for field in fields(ScoredSequence)]
+    logits = video_logits(ScoredSequence(**{n: row[n] for n in names}) for row in validation)
+    first = {row["video_id"]: row for row in validation}
+    return _ValidationVideos(
+        logits=np.array(list(logits.values())),
+        labels=np.array([first[video_id]["label"] for video_id in logits]),
+        folds=np.array([first[video_id]["fold"] or 0 for video_id in logits]),
+    )
 
 
 def _versions() -> dict[str, str]:

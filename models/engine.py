@@ -1,0 +1,85 @@
+"""How training uses the machine: its processes, its number format, and what it says meanwhile."""
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from reelcheck.errors import TrainingError
+from reelcheck.train_config import EngineSettings
+
+_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_EXPECTED_WARNINGS = (
+    # Lightning recommends many loader processes; how many is a setting of ours.
+    ".*does not have many workers.*",
+    ".*treespec, LeafSpec.*",
+    # Frozen batch norms are in eval mode on purpose.
+    ".*module.* in eval mode.*",
+    # A small set has fewer batches than steps between two entries of the log.
+    ".*number of training batches.*",
+    # Resuming goes on in the same folder.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # ... or in one that was moved.
+    ".*The dirpath has changed.*",
+    # torchmetrics has synchronised what is logged.
+    ".*sync_dist=True.*",
+)
+
+
+def trainer_options(engine: EngineSettings) -> dict[str, Any]:
+    """Arguments of ``lightning.Trainer`` for these settings on this machine."""
+    strategy: Any = "auto"
+    if engine.num_devices > 1:
+        # Spawned, not started by running our command again, which may be a worker of the
+        # orchestrator.
+        strategy = DDPStrategy(start_method="spawn")
+    return {
+        "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
+        "devices": engine.num_devices,
+        "strategy": strategy,
+        "precision": _PRECISIONS[best_precision(engine)],
+    }
+
+
+def best_precision(engine: EngineSettings) -> str:
+    """The number format of this run: as asked for, or the fastest safe one of this machine."""
+    if engine.precision != "auto":
+        return engine.precision
+    if not torch.cuda.is_available():
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def require_devices(engine: EngineSettings, *, num_train: int, num_val: int) -> None:
+    """Refuse more devices than there are, or than can be given something to do.
+
+    Args:
+        engine: the settings.
+        num_train: draws of an epoch.
+        num_val: sequences of validation.
+
+    Raises:
+        TrainingError: too many devices.
+    """
+    counts = {
+        "sequences in the train part": num_train,
+        # A process without any would be waited for by all others.
+        "sequences in the val part": num_val,
+    }
+    if torch.cuda.is_available():
+        counts["GPUs in this machine"] = torch.cuda.device_count()
+    for things, count in counts.items():
+        if engine.num_devices > count:
+            raise TrainingError(
+                f"num_devices = {engine.num_devices}, but there are only {count} {things}; "
+                "give no more than that"
+            )
+
+
+def quieten() -> None:
+    """Ignore what Lightning and its libraries say of every run, until ``catch_warnings`` ends."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for expected in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=expected)

@@ -1,0 +1,227 @@
+"""One detector: its phases one after the other, then its logits on the videos it was chosen by.
+
+A finished phase is kept until the whole model is written, so that an interrupted run goes on with
+the phase it was in, and in that at the last finished epoch.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from models.dataset import CropDataset
+from models.detector import Detector
+from models.epochs import EpochRow
+from models.inference import best_device, score_sequences
+from models.sampling import EpochSampler, blend_draws
+from models.training import PhaseResult, TrainingData, fit_phase
+from reelcheck.card import PhaseSummary
+from reelcheck.errors import MismatchError, WeightsError
+from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.atomic import write_text
+from storage.checkpoints import Weights, read_weights, weights_to_bytes, write_weights
+from storage.layout import ModelLayout, StoreLayout
+from storage.schemas import LOG
+from storage.tables import Row, write_csv
+from tasks.parts import Parts
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of training: one detector, or the joined folds."""
+
+    weights: Weights
+    log: list[Row]
+    """``storage.schemas.LOG`` rows of all phases."""
+    validation: list[Row]
+    """``storage.schemas.VALIDATION`` rows."""
+    phases: tuple[PhaseSummary, ...] = ()
+    num_members: int = 1
+
+
+def train_member(
+    layout: StoreLayout,
+    model: ModelLayout,
+    parts: Parts,
+    settings: TrainSettings,
+    engine: EngineSettings,
+    *,
+    fingerprint: str,
+    fold: int | None = None,
+) -> Trained:
+    """Train one detector, or finish what an earlier run of the same fingerprint began.
+
+    Args:
+        layout: the store.
+        model: folder for the log and the checkpoints of the unfinished run.
+        parts: what to learn from and choose by.
+        settings: the run.
+        engine: how to use the machine.
+        fingerprint: JSON of all that decides what comes out.
+        fold: for the rows of log and validation.
+
+    Raises:
+        MismatchError: the folder holds an unfinished run of another fingerprint.
+        WeightsError: the weights to start from cannot be had.
+        TrainingError: the loss is no number any more.
+    """
+    _claim(model, fingerprint)
+    torch.manual_seed(settings.seed)
+    detector = Detector(
+        settings.detector,
+        pretrained=settings.pretrained,
+        freeze_batch_norm=settings.effective_freeze_batch_norm,
+    )
+    if settings.init_from is not None:
+        load_initial_weights(detector, read_weights(settings.init_from), settings.init_from)
+    val_draws = blend_draws(parts.val) if settings.self_blend == 1 else None
+    val_set = CropDataset(layout, parts.val, draws=val_draws, seed=settings.seed)
+    phases: list[PhaseSummary] = []
+    log: list[Row] = []
+    weights: Weights = {}
+    for number in range(1, len(settings.phases) + 1):
+        result = _finished_phase(model, number)
+        if result is None:
+            first_epoch = len(log)
+            data = TrainingData(
+                train_set=CropDataset(layout, parts.train, training=settings),
+                val_set=val_set,
+                sampler=EpochSampler(parts.train, settings, first_epoch=first_epoch),
+                pos_weight=_pos_weight(parts.train, settings),
+            )
+            result = fit_phase(
+                detector,
+                data,
+                settings,
+                engine,
+                number=number,
+                first_epoch=first_epoch,
+                folder=model.phase_dir(number),
+                on_epoch=partial(_write_log, model.log_path, log, fold),
+            )
+            _keep_phase(model, number, result)
+        detector.load_state_dict(result.weights)
+        weights = result.weights
+        log += [{**row, "fold": fold} for row in result.log]
+        phases.append(result.summary.model_copy(update={"fold": fold}))
+        _tell(result.summary, of=len(settings.phases))
+    detector.to(best_device())
+    scored = score_sequences(detector, val_set)
+    labels = [row["label"] for row in val_set.rows]
+    return Trained(
+        weights=weights,
+        phases=tuple(phases),
+        log=log,
+        validation=[
+            {**asdict(sequence), "label": label, "fold": fold}
+            for sequence, label in zip(scored, labels, strict=True)
+        ],
+    )
+
+
+def load_initial_weights(detector: Detector, weights: Weights, path: Path) -> None:
+    """Load a whole detector's weights, or a backbone's, in place.
+
+    Of a detector with another judge the backbone is taken.
+
+    Raises:
+        WeightsError: they fit neither.
+    """
+    prefix = "backbone."
+    own = {name: tensor.shape for name, tensor in detector.state_dict().items()}
+    if own == {name: tensor.shape for name, tensor in weights.items()}:
+        detector.load_state_dict(weights)
+        return
+    if any(name.startswith(prefix) for name in weights):
+        _log.info("%s is of another detector: its backbone is taken, nothing else", path)
+        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    wanted = detector.backbone.state_dict()
+    try:
+        detector.backbone.load_state_dict({k: v for k, v in weights.items() if k in wanted})
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the weights in {path} fit neither this detector nor its backbone: "
+            f"{str(error).splitlines()[1].strip()[:200]}"
+        ) from error
+
+
+def _claim(model: ModelLayout, fingerprint: str) -> None:
+    """Begin, or go on with a run of the same settings and data."""
+    path = model.unfinished_run_path
+    before = path.read_text(encoding="utf-8") if path.exists() else fingerprint
+    # A run that has not finished an epoch, such as one with a wrong setting, is in nobody's way.
+    if before != fingerprint and any(model.unfinished_dir.glob("*/*.ckpt")):
+        raise MismatchError(
+            f"{model.path} holds an unfinished run of other settings or data "
+            f"({_differences(before, fingerprint)}); give another --out folder, or delete that one"
+        )
+    write_text(path, fingerprint)
+
+
+def _differences(before: str, after: str) -> str:
+    old, new = _flat(json.loads(before)), _flat(json.loads(after))
+    names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return ", ".join(f"{name}: {old.get(name)} != {new.get(name)}" for name in names[:5])
+
+
+def _flat(value: object, name: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(str(place), inner) for place, inner in enumerate(value)]
+    else:
+        return {name: value}
+    flat: dict[str, object] = {}
+    for key, inner in items:
+        flat |= _flat(inner, f"{name}.{key}" if name else key)
+    return flat
+
+
+def _keep_phase(model: ModelLayout, number: int, result: PhaseResult) -> None:
+    write_weights(model.phase_weights_path(number), weights_to_bytes(result.weights))
+    kept = {"summary": result.summary.model_dump(), "log": result.log}
+    write_text(model.phase_path(number), json.dumps(kept))
+
+
+def _finished_phase(model: ModelLayout, number: int) -> PhaseResult | None:
+    if not model.phase_path(number).exists():
+        return None
+    kept = json.loads(model.phase_path(number).read_text(encoding="utf-8"))
+    return PhaseResult(
+        weights=read_weights(model.phase_weights_path(number)),
+        log=tuple(kept["log"]),
+        summary=PhaseSummary.model_validate(kept["summary"]),
+    )
+
+
+def _write_log(
+    path: Path, earlier: Sequence[Row], fold: int | None, rows: Sequence[EpochRow]
+) -> None:
+    """Write the log of all phases so far."""
+    write_csv(path, [*earlier, *({**row, "fold": fold} for row in rows)], LOG)
+
+
+def _pos_weight(rows: Sequence[Row], settings: TrainSettings) -> float:
+    """With ``weigh``, makes both labels count the same, however many there are of each."""
+    if settings.balance != "weigh" or settings.self_blend == 1:
+        return 1.0
+    num_fake = [row["label"] for row in rows].count(1)
+    return (len(rows) - num_fake) / num_fake
+
+
+def _tell(phase: PhaseSummary, *, of: int) -> None:
+    _log.info(
+        "phase %d of %d: %s of %s parameters learned, learning rate %g, best epoch %d",
+        phase.phase,
+        of,
+        f"{phase.num_trainable:,}",
+        f"{phase.num_parameters:,}",
+        phase.learning_rate,
+        phase.best_epoch,
+    )

@@ -1,0 +1,286 @@
+"""The report at the end of training: pictures, tables and what they do not prove."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import classification_report, confusion_matrix
+
+from models.metrics import video_metrics
+from reelcheck.card import ModelCard
+from storage.atomic import write_text
+from storage.layout import ModelLayout
+from tasks.markdown import markdown_table, number
+from tasks.plots import LogRow, draw_confusion, draw_curves, draw_precision_recall, draw_roc
+
+_LABELS = ("real", "fake")
+_PICTURES = {
+    "curves": "Training, by epoch; counted in crop sequences, all else here in videos",
+    "confusion": "What the threshold calls validation videos",
+    "roc": "ROC curve",
+    "precision_recall": "Precision and recall",
+}
+"""Name of each picture -> what it shows."""
+_FOLD_METRICS = {
+    "num_videos": "videos",
+    "num_fake": "fake",
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+"""Name of a metric -> head of its column."""
+_INLINE_WIDTH = 720
+"""With 32 colours the worst curves, of 50 folds, take 39 kB as text; all four pictures 101 kB."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingResult:
+    """What a training run gave."""
+
+    card: ModelCard
+    log_rows_by_fold: Mapping[int, Sequence[LogRow]]
+    """Rows in the order of epochs, by fold; one fold, 0, without cross-validation."""
+    scores: NDArray[np.float64]
+    """One per validation video, calibrated; of folds: by the detector that had not seen it."""
+    labels: NDArray[np.int64]
+    """1 fake, 0 real."""
+    folds: NDArray[np.int64]
+    """Which fold judged the video; 0 without cross-validation."""
+
+
+def write_report(model: ModelLayout, result: TrainingResult) -> None:
+    """Write ``report.md``, ``classification.json`` and the pictures into a model's folder."""
+    threshold = result.card.calibration.threshold
+    draw_curves(model.plot_path("curves"), result.log_rows_by_fold)
+    draw_confusion(model.plot_path("confusion"), result.scores, result.labels, threshold=threshold)
+    for name, draw in (("roc", draw_roc), ("precision_recall", draw_precision_recall)):
+        draw(
+            model.plot_path(name),
+            result.scores,
+            result.labels,
+            threshold=threshold,
+            folds=result.folds,
+        )
+    write_text(model.classification_path, json.dumps(classification(result), indent=2) + "\n")
+    write_text(model.report_path, report_markdown(model, result))
+
+
+def classification(result: TrainingResult) -> dict[str, Any]:
+    """Precision, recall, F1 and confusion counts at the threshold, by scikit-learn.
+
+    Returns:
+        ``threshold``, ``pooled`` (all videos) and ``folds`` (by fold). Each part holds
+        ``report``, scikit-learn's dictionary, and ``confusion``: videos by label, then by call.
+    """
+    called = (result.scores >= result.card.calibration.threshold).astype(int)
+    return {
+        "threshold": result.card.calibration.threshold,
+        "pooled": _classified(result.labels, called),
+        "folds": {
+            str(fold): _classified(result.labels[chosen], called[chosen])
+            for fold, chosen in _fold_masks(result)
+        },
+    }
+
+
+def report_with_pictures(model: ModelLayout) -> str:
+    """A written report with small copies of its pictures in the text, below 200 kB together.
+
+    For a page that cannot reach the folder.
+    """
+    text = model.report_path.read_text(encoding="utf-8")
+    for name in _PICTURES:
+        text = text.replace(f"]({_link(model, name)})", f"]({_small_copy(model.plot_path(name))})")
+    return text
+
+
+def report_markdown(model: ModelLayout, result: TrainingResult) -> str:
+    """The report as Markdown; it links to the pictures that ``write_report`` puts beside it."""
+    card = result.card
+    parts = [
+        f"# Model {card.model_id}",
+        *(f"> **{_one_line(note)}**" for note in card.notes),
+        "## What was trained",
+        markdown_table(("", ""), _what_was_trained(result)),
+        "## Videos",
+        markdown_table(
+            ("part", "real", "fake"),
+            [(part, counts["real"], counts["fake"]) for part, counts in card.num_videos.items()],
+        ),
+        "## Phases",
+        _phases(card),
+        "## Validation",
+        *_folds(result),
+        markdown_table(("metric", ""), [(k, number(v)) for k, v in card.validation.items()]),
+        _classification_text(result),
+        "## Score and verdict",
+        markdown_table(("", ""), _calibration(card)),
+        "## Pictures",
+        *(
+            f"{caption}:\n\n![{caption}]({_link(model, name)})"
+            for name, caption in _PICTURES.items()
+        ),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in _limits(result)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _classified(labels: NDArray[np.int64], called: NDArray[np.int64]) -> dict[str, Any] | None:
+    """None without videos."""
+    if not len(labels):
+        return None
+    counts = confusion_matrix(labels, called, labels=[0, 1])
+    return {
+        "report": classification_report(
+            labels,
+            called,
+            labels=[0, 1],
+            target_names=_LABELS,
+            output_dict=True,
+            zero_division=0.0,
+        ),
+        "confusion": {
+            label: dict(zip(_LABELS, map(int, row), strict=True))
+            for label, row in zip(_LABELS, counts, strict=True)
+        },
+    }
+
+
+def _classification_text(result: TrainingResult) -> str:
+    pooled = classification(result)["pooled"]
+    if pooled is None:
+        return "No validation video was scored."
+    rows = [
+        (
+            name,
+            *(number(pooled["report"][name][key]) for key in ("precision", "recall", "f1-score")),
+            *pooled["confusion"].get(name, {"real": "", "fake": ""}).values(),
+        )
+        for name in (*_LABELS, "macro avg", "weighted avg")
+    ]
+    header = ("at the threshold", "precision", "recall", "F1", "called real", "called fake")
+    return markdown_table(header, rows)
+
+
+def _fold_masks(result: TrainingResult) -> list[tuple[int, NDArray[np.bool_]]]:
+    return [(int(fold), result.folds == fold) for fold in np.unique(result.folds)]
+
+
+def _what_was_trained(result: TrainingResult) -> Iterable[tuple[str, Any]]:
+    card = result.card
+    if card.training is not None:
+        yield "recipe", card.training.recipe or "none: settings given one by one"
+    yield "backbone", card.detector.backbone
+    transformer = card.detector.transformer
+    yield (
+        "frames are judged",
+        "alone; their mean logit counts"
+        if transformer is None
+        else f"together, by {transformer.depth} Transformer blocks of width "
+        f"{transformer.feature_dim}",
+    )
+    if card.training is not None:
+        start = card.training.init_from and f"weights of {card.training.init_from.name}"
+        yield "began with", start or ("ImageNet" if card.training.pretrained else "random weights")
+        yield "best epoch by", f"validation {card.training.select_by}"
+        yield "seed", card.training.seed
+    yield "detectors", card.num_members
+    yield "preprocessing", card.preprocessing_hash
+    yield "split", card.split_hash or "none"
+
+
+def _phases(card: ModelCard) -> str:
+    columns = "phase, learning rate, trainable parameters, share, epochs, best epoch, fold"
+    header = tuple(columns.split(", "))
+    rows = [
+        (
+            phase.phase,
+            f"{phase.learning_rate:.2g}",
+            f"{phase.num_trainable:,} of {phase.num_parameters:,}",
+            f"{100 * phase.num_trainable / phase.num_parameters:.3g} %",
+            phase.num_epochs,
+            phase.best_epoch,
+            "" if phase.fold is None else phase.fold,
+        )
+        for phase in card.phases
+    ]
+    return markdown_table(header, rows)
+
+
+def _folds(result: TrainingResult) -> list[str]:
+    """Nothing without cross-validation."""
+    masks = _fold_masks(result)
+    if len(masks) < 2:
+        return []
+    rows = [
+        (fold, *_fold_metrics(result, chosen), _best_epoch(result.log_rows_by_fold[fold]))
+        for fold, chosen in masks
+    ]
+    everything = np.ones(len(result.labels), dtype=bool)
+    rows.append(("all", *_fold_metrics(result, everything), ""))
+    return [markdown_table(("fold", *_FOLD_METRICS.values(), "best epoch"), rows)]
+
+
+def _fold_metrics(result: TrainingResult, chosen: NDArray[np.bool_]) -> list[str]:
+    metrics = video_metrics(result.scores[chosen], result.labels[chosen], result.card.calibration)
+    return [number(metrics[name]) for name in _FOLD_METRICS]
+
+
+def _best_epoch(rows: Sequence[LogRow]) -> Any:
+    best = [row["epoch"] for row in rows if row["is_best"]]
+    return best[-1] if best else "none"
+
+
+def _calibration(card: ModelCard) -> Iterable[tuple[str, str]]:
+    calibration = card.calibration
+    yield "temperature: score = sigmoid(logit / temperature)", f"{calibration.temperature:.3f}"
+    yield "threshold with the best F1", f"{calibration.threshold:.3f}"
+    yield "real: scores below", f"{calibration.real_below:.3f}"
+    yield "fake: scores from", f"{calibration.fake_from:.3f}"
+    yield "inconclusive", "between these two"
+
+
+def _limits(result: TrainingResult) -> Iterable[str]:
+    yield (
+        "Measured on validation videos, which chose epoch, temperature, threshold and band: the "
+        "figures flatter the model. `reelcheck evaluate` measures on held-out videos."
+    )
+    if result.card.num_members > 1:
+        yield (
+            f"The model is the mean of {result.card.num_members} detectors; the figures are of "
+            "single detectors, each on the videos that it had not seen."
+        )
+    yield (
+        "They hold for videos like these: another source, another generator or another way of "
+        "compression can be far worse."
+    )
+    if len(result.labels) < 100:
+        yield f"{len(result.labels)} videos are few: each one moves the figures visibly."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _link(model: ModelLayout, name: str) -> str:
+    return model.plot_path(name).relative_to(model.path).as_posix()
+
+
+def _small_copy(path: Path) -> str:
+    with Image.open(path) as opened:
+        size = (_INLINE_WIDTH, round(opened.height * _INLINE_WIDTH / opened.width))
+        small = opened.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    # Pillow's default method gives up thin lines of a rare colour; dithering blows the file up.
+    few_colours = small.quantize(32, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few_colours.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
