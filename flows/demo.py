@@ -11,8 +11,9 @@ from flows.evaluate import evaluate
 from flows.preprocess import preprocess
 from flows.score import score
 from flows.train import split, train
-from reelcheck.config import DetectorSettings, RunSettings, TrainSettings
+from reelcheck.config import RunSettings
 from reelcheck.progress import progress_bar
+from reelcheck.recipes import load_recipe
 from storage.atomic import write_text
 from storage.layout import ScoreLayout
 from storage.tables import Row
@@ -23,19 +24,7 @@ SYNTHETIC_NOTE = (
     "SYNTHETIC DATA: trained and measured on rendered faces. It shows that the pipeline works and "
     "says nothing about real deepfakes."
 )
-DEMO_TRAINING = TrainSettings(
-    detector=DetectorSettings(
-        backbone="test_resnet",
-        feature_dim=64,
-        depth=1,
-        num_heads=4,
-        dropout=0.1,
-        pooling="mean",
-    ),
-    max_epochs=24,
-    learning_rate=2e-3,
-    patience_epochs=24,
-)
+_RECIPE = "b3-transformer-fast"
 _INBOX_SEED = 7
 
 
@@ -59,7 +48,7 @@ def run_demo(out: Path, *, num_identities: int = 40, run: RunSettings | None = N
     store, model = out / "store", out / "model"
     preprocess(labels.parent / "videos", store, labels=labels, run=run)
     split(store)
-    train(store, model, settings=DEMO_TRAINING, notes=(SYNTHETIC_NOTE,))
+    train(store, model, settings=load_recipe(_RECIPE).train, notes=(SYNTHETIC_NOTE,))
     metrics = evaluate(store, model)
     scores = score(out / "inbox" / "videos", model, out / "scores", run=run)
     return DemoResult(model, ScoreLayout(out / "scores").csv_path, metrics, scores)

@@ -8,9 +8,10 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from reelcheck.config import PreprocessSettings, RunSettings, settings_hash
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.progress import video_progress
 from reelcheck.records import Shard
+from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
 from storage.layout import StoreLayout, preprocessed
 from storage.lock import store_lock
@@ -38,7 +39,7 @@ def preprocess(
     Args:
         source: folder of videos (searched through), or one video.
         store: folder to write to; may hold several preprocessings and sources.
-        labels: CSV of path,label[,group,identity,source,pair,generator]; None: folder names.
+        labels: CSV of path,label[,group,identity,source,pair,generator,split]; None: folder names.
         settings: what the crops look like; None: the defaults.
         run: how to use the machine; None: the defaults.
         exclude: a folder inside the source that is not input.

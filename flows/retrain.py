@@ -7,8 +7,10 @@ from prefect import flow
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess, store_layout
 from flows.train import split, train
-from reelcheck.config import PreprocessSettings, RunSettings, TrainSettings, settings_hash
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import MismatchError
+from reelcheck.settings import settings_hash
+from reelcheck.train_config import TrainSettings
 from storage.checkpoints import read_champion
 from storage.layout import RegistryLayout
 from storage.tables import read_metadata

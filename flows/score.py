@@ -6,8 +6,9 @@ from pathlib import Path
 from prefect import flow
 
 from flows.preprocess import preprocess, store_layout
-from reelcheck.config import PreprocessSettings, RunSettings, settings_hash
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import MismatchError
+from reelcheck.settings import settings_hash
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, ScoreLayout
 from storage.tables import Row

@@ -1,14 +1,26 @@
-"""Flow: labelled store -> split -> checkpoint folder."""
+"""Flows: labelled store -> split -> checkpoint folder; and what comparing such runs shows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.card import ModelCard
-from reelcheck.config import SplitSettings, TrainSettings
-from storage.layout import ModelLayout, find_preprocessed
+from reelcheck.config import SplitSettings
+from reelcheck.recipes import load_recipe
+from reelcheck.settings import settings_hash
+from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.layout import ModelLayout, StoreLayout, StudyLayout, find_preprocessed
+from storage.schemas import SPLIT
+from storage.tables import read_rows
 from tasks import split as split_step
 from tasks import train as train_step
+from tasks.ablation import measure_variant, variants
+from tasks.parts import subset
+from tasks.plots import AblationRow, LearningPoint
+from tasks.report import report_with_pictures
+from tasks.study import ablation_markdown, write_ablation, write_learning_curve
 
 
 @flow(name="split", validate_parameters=True)
@@ -33,7 +45,9 @@ def split(
 def train(
     store: Path,
     model: Path,
+    recipe: str | None = None,
     settings: TrainSettings | None = None,
+    engine: EngineSettings | None = None,
     preprocessing: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> ModelCard:
@@ -42,10 +56,106 @@ def train(
     Args:
         store: a preprocessed, labelled store.
         model: folder for the checkpoint.
-        settings: the training run; None: the defaults.
+        recipe: name of a recipe, for what the settings leave out.
+        settings: the training run; None: the recipe's, or the defaults.
+        engine: how to use the machine; None: the recipe's, or the defaults.
         preprocessing: hash of the preprocessing to use, if the store holds several.
         notes: lines for the model card.
     """
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+        settings, engine = settings or chosen.train, engine or chosen.engine
+    settings = settings or TrainSettings()
+    layout = _split_store(store, settings, preprocessing)
+    card = train_step.train(layout, ModelLayout(model), settings, engine=engine, notes=notes)
+    create_markdown_artifact(report_with_pictures(ModelLayout(model)), key="training-report")
+    return card
+
+
+@flow(name="learning curve", validate_parameters=True)
+def learning_curve(
+    store: Path,
+    out: Path,
+    subset_sizes: Sequence[int],
+    settings: TrainSettings | None = None,
+    engine: EngineSettings | None = None,
+    preprocessing: str | None = None,
+) -> list[LearningPoint]:
+    """Train on growing parts of the train videos and on all, and draw what more data gives.
+
+    Args:
+        store: a preprocessed, labelled store.
+        out: folder for the models, the table and the picture.
+        subset_sizes: numbers of train videos.
+        settings: the training runs; None: the defaults.
+        engine: how to use the machine; None: the defaults.
+        preprocessing: hash of the preprocessing to use, if the store holds several.
+    """
+    settings = settings or TrainSettings()
+    layout, study = _split_store(store, settings, preprocessing), StudyLayout(out)
+    sizes, split_rows = sorted(set(subset_sizes)), read_rows(layout.split_path, SPLIT)
+    for size in sizes:
+        # All of them before the first is trained: too large a size is told at once.
+        subset(split_rows, num_videos=size, seed=settings.seed)
+    cards = [
+        train_step.train(
+            layout, study.model(str(size)), settings, engine=engine, num_train_videos=size
+        )
+        for size in sizes
+    ]
+    cards.append(train_step.train(layout, study.model("all"), settings, engine=engine))
+    num_all = sum(cards[-1].num_videos["train"].values())
+    points = [
+        LearningPoint(
+            share=sum(card.num_videos["train"].values()) / num_all,
+            num_videos=sum(card.num_videos["train"].values()),
+            val_auc=card.validation["auc"],
+            val_f1=card.validation["f1"],
+        )
+        for card in cards
+    ]
+    write_learning_curve(study, points)
+    return points
+
+
+@flow(name="ablate", validate_parameters=True)
+def ablate(
+    store: Path,
+    out: Path,
+    settings: TrainSettings | None = None,
+    engine: EngineSettings | None = None,
+    preprocessing: str | None = None,
+) -> list[AblationRow]:
+    """Train with each generalisation switch off and on, and tabulate the held-out figures.
+
+    Args:
+        store: a preprocessed, labelled store.
+        out: folder for the models, the table and the picture.
+        settings: the run that is varied; None: the defaults.
+        engine: how to use the machine; None: the defaults.
+        preprocessing: hash of the preprocessing to use, if the store holds several.
+    """
+    settings = settings or TrainSettings()
+    layout, study = _split_store(store, settings, preprocessing), StudyLayout(out)
+    rows = []
+    for variant in variants(settings):
+        model = study.model(variant.name.replace(" ", "-"))
+        card = train_step.train(layout, model, variant.settings, engine=engine)
+        rows.append(measure_variant(variant, card, layout, model))
+    write_ablation(study, rows)
+    create_markdown_artifact(ablation_markdown(rows), key="ablation")
+    return rows
+
+
+def _split_store(store: Path, settings: TrainSettings, preprocessing: str | None) -> StoreLayout:
+    """The store's preprocessing for a run, its labelled videos dealt.
+
+    Of several preprocessings that of the settings' recipe, where it is among them.
+    """
+    if preprocessing is None and settings.recipe is not None:
+        own = settings_hash(load_recipe(settings.recipe).preprocess)
+        if (store / own).is_dir():
+            preprocessing = own
     layout = find_preprocessed(store, preprocessing)
     split_step.split(layout, None)
-    return train_step.train(layout, ModelLayout(model), settings or TrainSettings(), notes=notes)
+    return layout

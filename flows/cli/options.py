@@ -1,0 +1,68 @@
+"""Arguments and options that several commands share, and the settings they make."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelcheck.config import Decoder, PreprocessSettings, RunSettings
+from reelcheck.recipes import Recipe, load_recipe
+from reelcheck.settings import load_settings
+
+Source = Annotated[
+    Path, typer.Argument(help="Folder of videos and pictures (searched through), or one of them.")
+]
+StoreArgument = Annotated[Path, typer.Argument(help="Folder that `preprocess` wrote.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="Checkpoint folder.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file: [preprocess], [run], [split], [train], [engine]."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Begin with this recipe's settings; see `reelcheck recipes`."),
+]
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option("--preprocessing", help="Which preprocessing, if the store holds several."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Decode processes. [default: one per core]")
+]
+DecoderOption = Annotated[
+    Decoder | None,
+    typer.Option("--decoder", help="Force a decoder where it is exact. [default: auto]"),
+]
+
+
+def recipe_of(name: str | None) -> Recipe | None:
+    """The recipe that was asked for."""
+    return None if name is None else load_recipe(name)
+
+
+def run_settings(config: Path | None, workers: int | None, decoder: str | None) -> RunSettings:
+    """How a run uses the machine."""
+    chosen = {"num_workers": workers, "decoder": decoder}
+    overrides = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    return load_settings(RunSettings, section="run", config_path=config, overrides=overrides)
+
+
+def preprocess_settings(
+    config: Path | None, overrides: list[str] | None, *, base: PreprocessSettings | None = None
+) -> PreprocessSettings:
+    """What crops look like: the base, the configuration file, then ``--set``."""
+    from tasks.faces.weights import configured_face_model_sha256
+
+    start = (base or PreprocessSettings()).model_copy(
+        update={"face_model_sha256": configured_face_model_sha256()}
+    )
+    return load_settings(
+        PreprocessSettings,
+        section="preprocess",
+        config_path=config,
+        overrides=overrides or (),
+        base=start,
+    )

@@ -1,0 +1,126 @@
+"""What the commands show: tables and paths, on stdout."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from reelcheck.card import PhaseSummary
+    from reelcheck.recipes import Recipe
+    from tasks.plots import AblationRow, LearningPoint
+    from tasks.summary import PreprocessSummary
+
+console = Console()
+
+
+def print_path(what: str, path: Path) -> None:
+    """Where something was written; never wrapped, so that it can be copied."""
+    console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_summary(summary: "PreprocessSummary") -> None:
+    """What a preprocessing run did and what it cost."""
+    from tasks.summary import overview, stage_rows
+
+    table = Table("run", "", title="This run")
+    for name, text in overview(summary).items():
+        table.add_row(name, text)
+    console.print(table)
+    stages = Table("stage", "", "CPU seconds", "share", title="CPU time")
+    for row in stage_rows(summary):
+        stages.add_row(*row)
+    console.print(stages)
+
+
+def print_counts(title: str, counts: Mapping[str, int]) -> None:
+    """Files per status."""
+    table = Table("status", "files", title=title)
+    for status, count in counts.items():
+        table.add_row(status, str(count))
+    table.add_row("[bold]all[/]", str(sum(counts.values())))
+    console.print(table)
+
+
+def print_metrics(title: str, metrics: dict[str, Any]) -> None:
+    """Figures of a model."""
+    table = Table("metric", "value", title=title)
+    for name, value in metrics.items():
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        table.add_row(name, "-" if value is None else text)
+    console.print(table)
+
+
+def print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
+    """The first rows of a result table."""
+    table = Table("status", "score", "verdict", "faces", "reason", title="Scores")
+    table.columns.insert(0, Column("file", overflow="fold"))
+    colours = {"fake": "red", "real": "green", "inconclusive": "yellow"}
+    for row in rows[:max_rows]:
+        verdict = row.get("verdict") or ""
+        score_text = "" if row.get("score") is None else f"{row['score']:.3f}"
+        table.add_row(
+            escape(row["path"]),
+            row["status"],
+            score_text,
+            f"[{colours[verdict]}]{verdict}[/]" if verdict else "",
+            str(row["num_faces"] if row["num_faces"] is not None else ""),
+            escape(row["reason"] or ""),
+        )
+    console.print(table)
+    if len(rows) > max_rows:
+        console.print(f"… and {len(rows) - max_rows} more rows in the table")
+
+
+def print_recipes(recipes: list["Recipe"]) -> None:
+    """Every recipe: what it is for, its backbone and its phases."""
+    for recipe in recipes:
+        phases = "; ".join(
+            f"{phase.max_epochs} epochs at {phase.learning_rate:g}"
+            + ("" if phase.backbone_share == 1 else f", {phase.backbone_share:.0%} of the backbone")
+            for phase in recipe.train.phases
+        )
+        console.print(f"[bold]{recipe.name}[/]")
+        console.print(f"  {recipe.description}", highlight=False)
+        console.print(f"  [dim]{recipe.train.detector.backbone}: {phases}[/]", highlight=False)
+
+
+def print_phases(phases: tuple["PhaseSummary", ...]) -> None:
+    """What learned in each phase."""
+    table = Table("fold", "phase", "learning rate", "trainable parameters", "epochs", "best")
+    table.title = "Phases"
+    for phase in phases:
+        table.add_row(
+            "" if phase.fold is None else str(phase.fold),
+            str(phase.phase),
+            f"{phase.learning_rate:g}",
+            f"{phase.num_trainable:,} of {phase.num_parameters:,}",
+            str(phase.num_epochs),
+            str(phase.best_epoch),
+        )
+    console.print(table)
+
+
+def print_learning_curve(points: list["LearningPoint"]) -> None:
+    """What more training videos give."""
+    table = Table("train videos", "validation AUC", "validation F1", title="Learning curve")
+    for point in points:
+        table.add_row(str(point.num_videos), _figure(point.val_auc), _figure(point.val_f1))
+    console.print(table)
+
+
+def print_ablation(rows: list["AblationRow"]) -> None:
+    """What each switch does."""
+    table = Table("run", "what was changed", "validation AUC", "held-out AUC (95 %)")
+    for row in rows:
+        found = row.test_auc
+        held_out = "-" if found is None else f"{found.auc:.3f} ({found.low:.3f}-{found.high:.3f})"
+        table.add_row(row.name, row.change, _figure(row.val_auc), held_out)
+    console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

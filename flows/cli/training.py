@@ -1,0 +1,245 @@
+"""Commands that make and measure models: recipes, train, evaluate, export, weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import (
+    ConfigOption,
+    ModelOption,
+    PreprocessingOption,
+    RecipeOption,
+    SetOption,
+    StoreArgument,
+    recipe_of,
+)
+from flows.cli.printing import (
+    console,
+    print_ablation,
+    print_learning_curve,
+    print_metrics,
+    print_path,
+    print_phases,
+    print_recipes,
+)
+from reelcheck.errors import SettingsError
+from reelcheck.recipes import Recipe, load_recipe, recipe_names
+from reelcheck.settings import load_settings
+from reelcheck.train_config import EngineSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from reelcheck.card import ModelCard
+
+weights = typer.Typer(help="Weights that others have trained.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
+
+Format = Literal["lukemelas", "torchvision", "timm", "sbi", "dfbench", "dfdc", "polimi"]
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes: settings that belong together, under a name.
+
+    Example: `reelcheck train store/ --out model/ --recipe b0-kfold`
+    """
+    print_recipes([load_recipe(name) for name in recipe_names()])
+
+
+@app.command()
+def train(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
+    *,
+    recipe: RecipeOption = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Start from timm's ImageNet weights (needs the hub)."),
+    ] = False,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", help="Start from a local weights file or folder.")
+    ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Start from random weights.")
+    ] = False,
+    subset_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--subset-sizes",
+            metavar="N,N,…",
+            help="Train on so many train videos each time, and draw the learning curve.",
+        ),
+    ] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Train with each switch on and off, and compare.")
+    ] = False,
+    devices: Annotated[
+        int | None, typer.Option("--devices", min=1, help="GPUs, or processes without one.")
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"] | None,
+        typer.Option("--precision", help="Number format. [default: auto]"),
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Train a detector on a store; without a recipe EfficientNet-B3 + Transformer.
+
+    Run again after an interruption, it goes on after the last finished epoch.
+
+    Example: `reelcheck train store/ --out model/ --recipe b4-image --init-from b4.safetensors`
+
+    Example: `reelcheck train store/ --out model/ --set phases.0.max_epochs=5 --set self_blend=0.5`
+    """
+    from flows.train import ablate as ablate_flow
+    from flows.train import learning_curve as curve_flow
+    from flows.train import train as train_flow
+
+    if ablate and subset_sizes is not None:
+        raise SettingsError("give --ablate or --subset-sizes, not both")
+    chosen = recipe_of(recipe)
+    start = _start(pretrained=pretrained, init_from=init_from, from_scratch=from_scratch)
+    settings = load_settings(
+        TrainSettings,
+        section="train",
+        config_path=config,
+        overrides=[*start, *(overrides or ())],
+        base=chosen.train if chosen else None,
+    )
+    engine = _engine_settings(config, chosen, devices=devices, precision=precision)
+    if not settings.starts_from_weights:
+        console.print("[yellow]starting from random weights[/]: give --pretrained or --init-from")
+    if ablate:
+        rows = ablate_flow(store, out, settings, engine, preprocessing)
+        print_ablation(rows)
+        print_path("table and models", out)
+    elif subset_sizes is not None:
+        points = curve_flow(store, out, _sizes(subset_sizes), settings, engine, preprocessing)
+        print_learning_curve(points)
+        print_path("curve and models", out)
+    else:
+        card = train_flow(store, out, settings=settings, engine=engine, preprocessing=preprocessing)
+        _print_card(card, out)
+
+
+@app.command()
+def evaluate(
+    store: StoreArgument,
+    model: ModelOption,
+    part: Annotated[
+        Literal["train", "val", "test"], typer.Option("--part", help="Which part of the split.")
+    ] = "test",
+    preprocessing: PreprocessingOption = None,
+) -> None:
+    """Measure a model on labelled videos that it has not learned from.
+
+    Example: `reelcheck evaluate store/ --model model/`
+    """
+    from flows.evaluate import evaluate as run_flow
+
+    print_metrics(
+        "Held-out metrics", run_flow(store, model, part=part, preprocessing=preprocessing)
+    )
+
+
+@app.command()
+def export(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")] = Path("model.onnx"),
+) -> None:
+    """Write a model as ONNX, for any number of sequences and frames, checked by ONNX Runtime.
+
+    Example: `reelcheck export --model model/ --out model.onnx`
+    """
+    from storage.layout import ModelLayout
+    from tasks.export import export_model
+
+    result = export_model(ModelLayout(model), out)
+    console.print(f"largest difference from the model: {result.max_difference:.1e} in logit")
+    print_path("ONNX", out)
+
+
+@weights.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="Weights file of others (.pth, .pt, .safetensors).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    *,
+    weights_format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="Backbones: lukemelas, torchvision, timm; detectors: sbi, dfbench, dfdc, polimi.",
+        ),
+    ],
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="timm name, such as tf_efficientnet_b4.")
+    ] = None,
+    pixels: Annotated[
+        int | None, typer.Option("--pixels", help="Input side, where it is not the published one.")
+    ] = None,
+    padding_style: Annotated[
+        Literal["efficientnet-pytorch-0.6", "efficientnet-pytorch-0.7"] | None,
+        typer.Option("--padding-style", help="Version that the weights were trained with."),
+    ] = None,
+) -> None:
+    """Turn published weights into safetensors: a backbone for --init-from, or a model to score.
+
+    Example: `reelcheck weights import FF-c23.tar --format sbi --out sbi/`
+    """
+    from tasks.weights import import_weights as run_import
+
+    card = run_import(
+        file,
+        out,
+        format=weights_format,
+        backbone=backbone,
+        pixels=pixels,
+        padding_style=padding_style,
+    )
+    for note in card.notes if card else ():
+        console.print(note, style="yellow", markup=False)
+    print_path("model" if card else "backbone", out)
+
+
+def _start(*, pretrained: bool, init_from: Path | None, from_scratch: bool) -> list[str]:
+    """What the three ways to start mean as settings; a recipe's own gives way to them."""
+    if sum((pretrained, init_from is not None, from_scratch)) > 1:
+        raise SettingsError("give one of --pretrained, --init-from and --from-scratch")
+    if pretrained:
+        return ["pretrained=true", "init_from=none"]
+    if init_from is not None:
+        return ["pretrained=false", f"init_from={init_from}"]
+    return ["pretrained=false", "init_from=none"] if from_scratch else []
+
+
+def _engine_settings(
+    config: Path | None, recipe: Recipe | None, *, devices: int | None, precision: str | None
+) -> EngineSettings:
+    chosen = {"num_devices": devices, "precision": precision}
+    return load_settings(
+        EngineSettings,
+        section="engine",
+        config_path=config,
+        overrides=[f"{key}={value}" for key, value in chosen.items() if value is not None],
+        base=recipe.engine if recipe else None,
+    )
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError:
+        raise SettingsError(
+            f"--subset-sizes {text!r} is no list of numbers; for example 1000,5000,20000"
+        ) from None
+
+
+def _print_card(card: "ModelCard", out: Path) -> None:
+    from storage.layout import ModelLayout
+
+    print_phases(card.phases)
+    print_metrics(f"Model {card.model_id}, validation", card.validation)
+    print_path("report", ModelLayout(out).report_path)
+    print_path("model", out)
