@@ -1,0 +1,245 @@
+"""What a training step costs, what makes it cheaper, and whether the data keeps up.
+
+    python benchmarks/train.py [--backbone NAME ...] [--batch-size 8] [--steps 4] [--rounds 5]
+        [--device cpu|cuda] [--store STORE] [--recipe b3-transformer] [--compile | --no-compile]
+
+Each kind of step runs in a process of its own; they take turns, round by round, over the same
+batches, and medians over the rounds count, so that a busy machine disturbs all alike. A ratio is
+the median of the ratios of each round. Seconds are CPU seconds of one thread on a CPU, wall seconds
+on a GPU. Images are frames of sequences; padding is none.
+
+- reference: frames packed, channels_last, bf16 on a GPU and fp32 on a CPU, not compiled.
+- padded, contiguous, fp32 or bf16, compiled: the reference with this one difference.
+- roofline: the time that arithmetic or memory traffic alone would take at this machine's own rates,
+  as a share of the time that the reference takes; see ``train_child.measure_limits``.
+- loader: what one process prepares per CPU second, with the recipe's changes and with none.
+- waiting: share of wall time that the loop waits for its next batch, for the first backbone and by
+  the number of loader processes; once each, as these take long to start.
+
+Without --store, crops are made up. Needs neither Prefect nor MediaPipe nor decord nor Lightning;
+where the project is not installed, run it with PYTHONPATH=. in the project's folder. Tables are
+printed as they are ready, everything as JSON last.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import train_child
+from train_child import Numbers, Plan, Variant
+
+from storage.layout import find_preprocessed
+
+Run = Callable[..., Numbers]
+NUM_VIDEOS, NUM_FRAMES, SIDE = 64, 30, 112
+IMPORTED = ["models.dataset", "models.detector", "models.optimiser", "models.sampling"]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parsed()
+    report: dict[str, Any] = {"machine": machine(options), "backbones": {}}
+    # One process imports everything, and all others are its copies.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder)
+        if options.store is None:
+            train_child.write_random_store(
+                store, num_videos=NUM_VIDEOS, num_frames=NUM_FRAMES, side=SIDE
+            )
+        else:
+            store = find_preprocessed(options.store).path
+        for number, backbone in enumerate(options.backbone):
+            plan = Plan(
+                recipe=options.recipe,
+                backbone=backbone,
+                store=store,
+                batch_size=options.batch_size,
+                num_steps=options.steps,
+                device=options.device,
+                num_threads=options.threads,
+            )
+            with ExitStack() as stack:
+                runs = {
+                    name: runner(stack, context, plan, variant)
+                    for name, variant in variants(options).items()
+                }
+                steps = compare(runs, options.rounds)
+                show(f"{backbone}: steps", steps)
+                roofline = against_limits(runs, steps)
+                show(f"{backbone}: limits", {"reference": roofline})
+                report["backbones"][backbone] = {"steps": steps, "limits": roofline}
+                if number == 0:
+                    report["loader"] = loader(runs["reference"], options.rounds)
+                    show("loader", report["loader"])
+                    report["waiting"] = waiting(runs["reference"], options)
+                    show(f"{backbone}: waiting", report["waiting"])
+    print(json.dumps(report, indent=2))
+
+
+def parsed() -> argparse.Namespace:
+    """Options; what is not given depends on the device."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"))
+    parser.add_argument("--backbone", nargs="+", help="names of timm")
+    parser.add_argument("--batch-size", type=int, help="sequences")
+    parser.add_argument("--steps", type=int, help="per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
+    parser.add_argument("--loader-workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--store", type=Path, help="preprocessed and labelled; else made-up crops")
+    parser.add_argument("--recipe", default="b3-transformer", help="settings of all but backbones")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
+    options = parser.parse_args()
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    is_cuda = options.device == "cuda"
+    small = ["test_resnet", "efficientnet_b0", "efficientnet_b3"]
+    options.backbone = options.backbone or (["efficientnet_b3"] if is_cuda else small)
+    options.batch_size = options.batch_size or (8 if is_cuda else 4)
+    options.steps = options.steps or (20 if is_cuda else 1)
+    # On a CPU the compiler alone takes longer than all the rest.
+    options.compile = is_cuda if options.compile is None else options.compile
+    return options
+
+
+def variants(options: argparse.Namespace) -> dict[str, Variant]:
+    """The reference, and what differs from it in one thing."""
+    first, second = ("bf16", "fp32") if options.device == "cuda" else ("fp32", "bf16")
+    reference = Variant(precision=first)
+    found = {
+        "reference": reference,
+        "padded": replace(reference, is_padded=True),
+        "contiguous": replace(reference, is_contiguous=True),
+        second: replace(reference, precision=second),
+    }
+    if options.compile:
+        found["compiled"] = replace(reference, is_compiled=True)
+    return found
+
+
+def runner(stack: ExitStack, context: Any, plan: Plan, variant: Variant) -> Run:
+    """Calls functions of ``train_child`` in one process, which lives as long as the stack."""
+    process = stack.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=context))
+
+    def run(function: Callable[..., Numbers], *arguments: object, **named: object) -> Numbers:
+        fixed = (plan,) if function is train_child.measure_loader else (plan, variant)
+        try:
+            return process.submit(function, *fixed, *arguments, **named).result()
+        except BrokenProcessPool:
+            sys.exit(
+                f"{plan.backbone}, {variant}: killed, probably for its memory; give a smaller "
+                "--batch-size"
+            )
+
+    return run
+
+
+def compare(runs: dict[str, Run], rounds: int) -> dict[str, Numbers]:
+    """Steps of each kind in turn: medians, and how much slower than the reference."""
+    taken: dict[str, list[Numbers]] = {name: [] for name in runs}
+    for number in range(rounds):
+        names = list(runs)
+        shift = number % len(names)  # nobody is always first
+        for name in names[shift:] + names[:shift]:
+            taken[name].append(runs[name](train_child.measure_steps, number))
+    return {name: summary(numbers, taken["reference"]) for name, numbers in taken.items()}
+
+
+def summary(numbers: Sequence[Numbers], reference: Sequence[Numbers]) -> Numbers:
+    """Medians of all rounds; the ratio with its lowest and highest value."""
+    ratios = [
+        own["seconds"] / other["seconds"] for own, other in zip(numbers, reference, strict=True)
+    ]
+    return {
+        **medians(numbers),
+        "peak_gib": max(n["peak_gib"] for n in numbers),
+        "seconds_over_reference": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+    }
+
+
+def against_limits(runs: dict[str, Run], steps: dict[str, Numbers]) -> Numbers:
+    """How close the reference comes to what this machine could do at best."""
+    limits = runs["reference"](train_child.measure_limits)
+    arithmetic = limits["flop_per_image"] / limits["matmul_flop_per_second"]
+    traffic = 2 * limits["saved_bytes_per_image"] / limits["copied_bytes_per_second"]
+    rate = steps["reference"]["images_per_second"]
+    return {
+        **limits,
+        "arithmetic_limit_images_per_second": 1 / arithmetic,
+        "traffic_limit_images_per_second": 1 / traffic,
+        "roofline_share": rate * max(arithmetic, traffic),
+    }
+
+
+def loader(run: Run, rounds: int) -> dict[str, Numbers]:
+    """One process that only prepares batches, with and without the recipe's changes, in turn."""
+    taken: dict[bool, list[Numbers]] = {True: [], False: []}
+    for number in range(rounds):
+        for with_changes, numbers in taken.items():
+            numbers.append(
+                run(train_child.measure_loader, with_changes=with_changes, number=number)
+            )
+    return {"recipe": medians(taken[True]), "no changes": medians(taken[False])}
+
+
+def waiting(run: Run, options: argparse.Namespace) -> dict[str, Numbers]:
+    """The real loop with each number of loader processes."""
+    return {
+        f"{workers} workers": run(train_child.measure_waiting, workers)
+        for workers in options.loader_workers
+    }
+
+
+def medians(numbers: Sequence[Numbers]) -> Numbers:
+    """Of each figure over the rounds."""
+    return {key: statistics.median(n[key] for n in numbers) for key in numbers[0]}
+
+
+def show(title: str, rows: dict[str, Numbers]) -> None:
+    """A table as soon as it is there."""
+    columns = list(next(iter(rows.values())))
+    print(f"\n{title}\n{'':<11}", *columns)
+    for name, numbers in rows.items():
+        cells = (f"{numbers[column]:>{len(column)}.4g}" for column in columns)
+        print(f"{name:<11}", *cells)
+    sys.stdout.flush()
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """What the figures belong to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    is_cuda = options.device == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if is_cuda else "cpu",
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "timm")},
+        **{name: getattr(options, name) for name in ("recipe", "batch_size", "steps", "rounds")},
+        "threads": options.threads,
+        "crops": "made up" if options.store is None else "of a store",
+    }
+
+
+if __name__ == "__main__":
+    main()
