@@ -3,10 +3,10 @@
     python benchmarks/train.py [--backbone NAME ...] [--batch-size 8] [--steps 4] [--rounds 5]
         [--device cpu|cuda] [--store STORE] [--recipe b3-transformer] [--compile | --no-compile]
 
-Each kind of step runs in a process of its own; they take turns, round by round, over the same
-batches, and medians over the rounds count, so that a busy machine disturbs all alike. A ratio is
-the median of the ratios of each round. Seconds are CPU seconds of one thread on a CPU, wall seconds
-on a GPU. Images are frames of sequences; padding is none.
+The kinds of step take turns, round by round, over the same batches, and medians over the rounds
+count, so that a busy machine disturbs all alike. A ratio is the median of the ratios of each round.
+Seconds are CPU seconds of one thread on a CPU, wall seconds on a GPU. Images are frames of
+sequences; padding is none. Peak memory is that of one step in a process of its own.
 
 - reference: frames packed, channels_last, bf16 on a GPU and fp32 on a CPU, not compiled.
 - padded, contiguous, fp32 or bf16, compiled: the reference with this one difference.
@@ -29,10 +29,10 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -74,20 +74,28 @@ def main() -> None:
                 device=options.device,
                 num_threads=options.threads,
             )
-            with ExitStack() as stack:
-                runs = {
-                    name: runner(stack, context, plan, variant)
-                    for name, variant in variants(options).items()
-                }
-                steps = compare(runs, options.rounds)
+            kinds = variants(options)
+            # One after the other, in processes that end: they keep what they free.
+            memory = {
+                name: in_process(context, train_child.measure_memory, plan, variant)
+                for name, variant in kinds.items()
+            }
+            with process_of(context) as process:
+                steps = compare(process, plan, kinds, options.rounds)
+                steps = {name: {**steps[name], **memory[name]} for name in kinds}
                 show(f"{backbone}: steps", steps)
-                roofline = against_limits(runs, steps)
-                show(f"{backbone}: limits", {"reference": roofline})
-                report["backbones"][backbone] = {"steps": steps, "limits": roofline}
+                limits = against_limits(process, plan, kinds["reference"], steps["reference"])
+                show(f"{backbone}: limits", {"reference": limits})
+                report["backbones"][backbone] = {"steps": steps, "limits": limits}
                 if number == 0:
-                    report["loader"] = loader(runs["reference"], options.rounds)
+                    report["loader"] = loader(process, plan, options.rounds)
                     show("loader", report["loader"])
-                    report["waiting"] = waiting(runs["reference"], options)
+                    report["waiting"] = {
+                        f"{workers} workers": process(
+                            train_child.measure_waiting, plan, kinds["reference"], workers
+                        )
+                        for workers in options.loader_workers
+                    }
                     show(f"{backbone}: waiting", report["waiting"])
     print(json.dumps(report, indent=2))
 
@@ -134,31 +142,34 @@ def variants(options: argparse.Namespace) -> dict[str, Variant]:
     return found
 
 
-def runner(stack: ExitStack, context: Any, plan: Plan, variant: Variant) -> Run:
-    """Calls functions of ``train_child`` in one process, which lives as long as the stack."""
-    process = stack.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=context))
+@contextmanager
+def process_of(context: Any) -> Iterator[Run]:
+    """Gives a function that runs functions of ``train_child`` in one other process."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
 
-    def run(function: Callable[..., Numbers], *arguments: object, **named: object) -> Numbers:
-        fixed = (plan,) if function is train_child.measure_loader else (plan, variant)
-        try:
-            return process.submit(function, *fixed, *arguments, **named).result()
-        except BrokenProcessPool:
-            sys.exit(
-                f"{plan.backbone}, {variant}: killed, probably for its memory; give a smaller "
-                "--batch-size"
-            )
+        def run(function: Run, *arguments: object, **named: object) -> Numbers:
+            try:
+                return executor.submit(function, *arguments, **named).result()
+            except BrokenProcessPool:
+                sys.exit("killed, probably for its memory; give a smaller --batch-size")
 
-    return run
+        yield run
 
 
-def compare(runs: dict[str, Run], rounds: int) -> dict[str, Numbers]:
+def in_process(context: Any, function: Run, *arguments: object) -> Numbers:
+    """The result of a process that does nothing else."""
+    with process_of(context) as process:
+        return process(function, *arguments)
+
+
+def compare(process: Run, plan: Plan, kinds: dict[str, Variant], rounds: int) -> dict[str, Numbers]:
     """Steps of each kind in turn: medians, and how much slower than the reference."""
-    taken: dict[str, list[Numbers]] = {name: [] for name in runs}
+    taken: dict[str, list[Numbers]] = {name: [] for name in kinds}
     for number in range(rounds):
-        names = list(runs)
+        names = list(kinds)
         shift = number % len(names)  # nobody is always first
         for name in names[shift:] + names[:shift]:
-            taken[name].append(runs[name](train_child.measure_steps, number))
+            taken[name].append(process(train_child.measure_steps, plan, kinds[name], number))
     return {name: summary(numbers, taken["reference"]) for name, numbers in taken.items()}
 
 
@@ -169,44 +180,35 @@ def summary(numbers: Sequence[Numbers], reference: Sequence[Numbers]) -> Numbers
     ]
     return {
         **medians(numbers),
-        "peak_gib": max(n["peak_gib"] for n in numbers),
         "seconds_over_reference": statistics.median(ratios),
         "lowest": min(ratios),
         "highest": max(ratios),
     }
 
 
-def against_limits(runs: dict[str, Run], steps: dict[str, Numbers]) -> Numbers:
+def against_limits(process: Run, plan: Plan, reference: Variant, steps: Numbers) -> Numbers:
     """How close the reference comes to what this machine could do at best."""
-    limits = runs["reference"](train_child.measure_limits)
+    limits = process(train_child.measure_limits, plan, reference)
     arithmetic = limits["flop_per_image"] / limits["matmul_flop_per_second"]
     traffic = 2 * limits["saved_bytes_per_image"] / limits["copied_bytes_per_second"]
-    rate = steps["reference"]["images_per_second"]
     return {
         **limits,
         "arithmetic_limit_images_per_second": 1 / arithmetic,
         "traffic_limit_images_per_second": 1 / traffic,
-        "roofline_share": rate * max(arithmetic, traffic),
+        "roofline_share": steps["images_per_second"] * max(arithmetic, traffic),
     }
 
 
-def loader(run: Run, rounds: int) -> dict[str, Numbers]:
+def loader(process: Run, plan: Plan, rounds: int) -> dict[str, Numbers]:
     """One process that only prepares batches, with and without the recipe's changes, in turn."""
-    taken: dict[bool, list[Numbers]] = {True: [], False: []}
+    taken: dict[str, list[Numbers]] = {"recipe": [], "no changes": []}
     for number in range(rounds):
-        for with_changes, numbers in taken.items():
+        for name, numbers in taken.items():
+            changes = name == "recipe"
             numbers.append(
-                run(train_child.measure_loader, with_changes=with_changes, number=number)
+                process(train_child.measure_loader, plan, with_changes=changes, number=number)
             )
-    return {"recipe": medians(taken[True]), "no changes": medians(taken[False])}
-
-
-def waiting(run: Run, options: argparse.Namespace) -> dict[str, Numbers]:
-    """The real loop with each number of loader processes."""
-    return {
-        f"{workers} workers": run(train_child.measure_waiting, workers)
-        for workers in options.loader_workers
-    }
+    return {name: medians(numbers) for name, numbers in taken.items()}
 
 
 def medians(numbers: Sequence[Numbers]) -> Numbers:

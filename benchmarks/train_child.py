@@ -1,4 +1,4 @@
-"""What ``train.py`` measures: each kind of training step in a process of its own, and the loader.
+"""What ``train.py`` measures in other processes: training steps of each kind, and the loader.
 
 Weights are random, which costs the same as trained ones. Nothing here needs Lightning.
 """
@@ -83,7 +83,6 @@ class Trainee:
         torch.manual_seed(0)
         self.plan, self.variant = plan, variant
         self.device = torch.device(plan.device)
-        self.memory_before = _resident_bytes()
         settings = plan.settings
         detector = Detector(
             settings.detector, freeze_batch_norm=settings.effective_freeze_batch_norm
@@ -148,20 +147,14 @@ class Trainee:
             return time.perf_counter()
         return time.process_time()
 
-    def peak_bytes(self) -> int:
-        """Weights, optimiser and batches with all that the steps so far have held."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return _peak_resident_bytes() - self.memory_before
 
-
-@lru_cache(maxsize=1)
+@lru_cache
 def _trainee(plan: Plan, variant: Variant) -> Trainee:
     return Trainee(plan, variant)
 
 
 def measure_steps(plan: Plan, variant: Variant, number: int) -> Numbers:
-    """One round; the first one of a process also builds, compiles and warms up."""
+    """One round; before the first one the detector is built, compiled and warmed up."""
     trainee = _trainee(plan, variant)
     batches = trainee.batches(number, num_batches=plan.num_steps)
     num_images = sum(int(batch.mask_BT.sum()) for batch in batches)
@@ -169,16 +162,22 @@ def measure_steps(plan: Plan, variant: Variant, number: int) -> Numbers:
     for batch in batches:
         trainee.step(batch)
     seconds = trainee.clock() - started
-    if trainee.device.type == "cuda":
-        torch.cuda.empty_cache()  # the other processes need it
     return {
         "seconds": seconds,
         "images_per_second": num_images / seconds,
         "sequences_per_second": plan.num_steps * plan.batch_size / seconds,
         "backbone_images_per_image": sum(len(batch.frames_NCHW) for batch in batches) / num_images,
-        "peak_gib": trainee.peak_bytes() / 2**30,
         "warm_up_wall_seconds": trainee.warm_up_wall_seconds,
     }
+
+
+def measure_memory(plan: Plan, variant: Variant) -> Numbers:
+    """Peak of the first step, with weights and optimiser; in a process that did nothing before."""
+    before = _resident_bytes()
+    trainee = Trainee(plan, variant)
+    is_cuda = trainee.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if is_cuda else _peak_resident_bytes() - before
+    return {"peak_gib": peak / 2**30}
 
 
 def measure_limits(plan: Plan, variant: Variant) -> Numbers:

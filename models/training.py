@@ -7,6 +7,7 @@
 """
 
 import re
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
-from models.batching import Batch, collate
+from models.batching import Batch
 from models.dataset import CropDataset, digest
 from models.detector import Detector
 from models.engine import quieten, require_devices, trainer_options
 from models.epochs import EpochRow, best_place, is_finished
+from models.loading import batch_loader
 from models.loss import detection_loss
 from models.optimiser import create_optimiser, create_schedule
 from models.sampling import EpochSampler
@@ -157,6 +159,10 @@ def _run(
         )
         try:
             trainer.fit(module, ckpt_path=last_path if last_path.exists() else None)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into the end of the process and is deaf to it from then on.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from stop
         except (ProcessRaisedException, ReelcheckError) as error:
             raise _in_one_line(error) from error
 
@@ -288,17 +294,11 @@ class _TrainingModule(L.LightningModule):
         )
 
     def _loader(self, dataset: CropDataset, sampler: Any) -> DataLoader[Any]:
-        has_workers = self.engine.num_loader_workers > 0
-        return DataLoader(
+        return batch_loader(
             dataset,
-            sampler=sampler,
+            sampler,
             batch_size=self.settings.batch_size // self.trainer.world_size,
-            collate_fn=collate,
             num_workers=self.engine.num_loader_workers,
-            # Never fork: the threads of Prefect and torch do not survive it.
-            multiprocessing_context="forkserver" if has_workers else None,
-            persistent_workers=has_workers,
-            pin_memory=torch.cuda.is_available(),
         )
 
 
@@ -374,9 +374,12 @@ class _EpochLog(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._rows = list(state_dict["rows"])
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+    # After an error Lightning calls this alone; the message must not stand behind the bar.
+    on_exception = teardown
 
 
 def _saved_log(path: Path) -> list[EpochRow]:

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -17,9 +17,11 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-from reelcheck.config import DetectorSettings, PreprocessSettings, TrainSettings, settings_hash
+from reelcheck.config import PreprocessSettings
 from reelcheck.errors import FaceModelError
 from reelcheck.records import RGB, CropSequence
+from reelcheck.settings import settings_hash
+from reelcheck.train_config import DetectorSettings, Phase, TrainSettings, TransformerSettings
 from storage.crops import CropWriter
 from storage.layout import StoreLayout, preprocessed
 from storage.schemas import MANIFEST, SEQUENCES, SPLIT, VIDEO_RESULTS, VIDEOS
@@ -91,6 +93,8 @@ def prefect_server() -> Iterator[None]:
 
 
 CROP_SIDE = 32
+FRONTAL_KEYPOINTS = (0.36, 0.36, 0.65, 0.37, 0.5, 0.54, 0.5, 0.69, 0.22, 0.44, 0.82, 0.45)
+"""Where BlazeFace sees them in the crop of a face that looks into the camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,7 @@ class Clip:
                 confidences=(0.9,) * self.num_frames,
                 sharpness=(100.0,) * self.num_frames,
                 brightness=(120.0,) * self.num_frames,
+                keypoints_xy=(FRONTAL_KEYPOINTS,) * self.num_frames,
             )
             for track in range(self.num_tracks)
         ]
@@ -148,10 +153,16 @@ class Tiny:
     Clip = Clip
     preprocessing = PreprocessSettings(crop_pixels=CROP_SIDE, num_frames=12)
     detector = DetectorSettings(
-        backbone="test_resnet", feature_dim=16, depth=1, num_heads=2, dropout=0.1, pooling="mean"
+        backbone="test_resnet",
+        transformer=TransformerSettings(
+            feature_dim=16, depth=1, num_heads=2, dropout=0.1, pooling="mean"
+        ),
     )
     training = TrainSettings(
-        detector=detector, batch_size=4, max_epochs=3, min_frames=2, learning_rate=5e-3
+        detector=detector,
+        batch_size=4,
+        min_frames=2,
+        phases=(Phase(max_epochs=3, learning_rate=5e-3),),
     )
 
     def clips(self, num_pairs: int = 4, *, part: str = "train", **changes: Any) -> list[Clip]:
@@ -261,6 +272,7 @@ _COPIED = (
     "confidences",
     "sharpness",
     "brightness",
+    "keypoints_xy",
 )
 
 
@@ -268,3 +280,26 @@ _COPIED = (
 def tiny() -> Tiny:
     """The class above: a conftest cannot be imported from a test under importlib mode."""
     return Tiny()
+
+
+@pytest.fixture(scope="session")
+def random_network() -> Callable[[Any, Any], Any]:
+    """Gives a network of random weights outputs that depend on its input.
+
+    Its batch norms learn their statistics from the given pictures (N, 3, H, W). Without that the
+    activations fade from layer to layer, and two networks agree whatever they compute. The weights
+    are rounded to float32, the network is left in float64 and in eval mode.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    def calibrated(network: torch.nn.Module, pictures: torch.Tensor) -> torch.nn.Module:
+        network.double().train()
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = None
+        with torch.no_grad():
+            network(pictures.double())
+        return network.float().double().eval()
+
+    return calibrated

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from flows.demo import DEMO_TRAINING
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess
 from flows.retrain import retrain
@@ -21,6 +20,9 @@ from models.inference import score_sequences
 from reelcheck.card import ModelCard
 from reelcheck.config import RunSettings
 from reelcheck.errors import MismatchError
+from reelcheck.recipes import load_recipe
+from reelcheck.settings import load_settings
+from reelcheck.train_config import TrainSettings
 from storage.checkpoints import read_champion
 from storage.layout import ModelLayout, RegistryLayout, ScoreLayout, StoreLayout, find_preprocessed
 from storage.schemas import MANIFEST, SCORES, SPLIT, VIDEOS
@@ -32,7 +34,12 @@ pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "fa
 Command = Callable[..., Any]
 """Runs of the command line, which give exit code, stdout and stderr."""
 RUN = RunSettings(num_workers=2, shard_size=12)
-TRAINING = DEMO_TRAINING.model_copy(update={"max_epochs": 2})
+TRAINING = load_settings(
+    TrainSettings,
+    section="train",
+    overrides=["phases.0.max_epochs=2"],
+    base=load_recipe("b3-transformer-fast").train,
+)
 BAD_FILES = ("bad/empty.mp4", "bad/text.mp4", "bad/ramp.mp4")
 
 

@@ -16,7 +16,7 @@ from models.batching import Item, collate
 def test_collate_keeps_every_frame_time_and_label(lengths: list[int], labels: list[float]) -> None:
     items = [
         Item(
-            frames_TCHW=torch.randn(length, 3, 4, 4),
+            frames_TCHW=torch.randint(256, (length, 3, 4, 4), dtype=torch.uint8),
             seconds_T=torch.rand(length),
             label=label,
             index=10 + place,
@@ -24,6 +24,7 @@ def test_collate_keeps_every_frame_time_and_label(lengths: list[int], labels: li
         for place, (length, label) in enumerate(zip(lengths, labels, strict=False))
     ]
     batch = collate(items)
+    assert batch.frames_NCHW.dtype == torch.uint8
     assert batch.mask_BT.shape == (len(lengths), max(lengths))
     frames = iter(batch.frames_NCHW.split(lengths))
     for row, item in enumerate(items):
@@ -37,9 +38,11 @@ def test_collate_keeps_every_frame_time_and_label(lengths: list[int], labels: li
 
 
 def test_moving_a_batch_keeps_every_field() -> None:
-    item = Item(frames_TCHW=torch.rand(2, 3, 4, 4), seconds_T=torch.rand(2), label=1.0, index=7)
+    frames_TCHW = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    item = Item(frames_TCHW=frames_TCHW, seconds_T=torch.rand(2), label=1.0, index=7)
     batch = collate([item])
     moved = batch.to(torch.device("meta"))
     for name, tensor in vars(batch).items():
         assert getattr(moved, name).device.type == "meta"
         assert getattr(moved, name).shape == tensor.shape
+        assert getattr(moved, name).dtype == tensor.dtype

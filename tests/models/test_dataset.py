@@ -1,28 +1,36 @@
-"""What training and evaluation read from a store, and in which order."""
+"""What training and evaluation read from a store."""
 
-import itertools
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from models.batching import Batch, Item, collate
-from models.dataset import CropDataset, EpochSampler, twin_keys
-from models.transforms import normalise
+from models.batching import Item, collate
+from models.dataset import CropDataset, Draw, Look, keypoints_of, twin_keys
+from models.sampling import EpochSampler
 from reelcheck.errors import StoreError
+from reelcheck.train_config import AugmentSettings, TrainSettings
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import Row, read_rows
 
 LONG = 16
+EVERY_CHANGE = AugmentSettings(**dict.fromkeys(AugmentSettings.model_fields, 0.5))
+NO_CHANGE = AugmentSettings(**dict.fromkeys(AugmentSettings.model_fields, 0.0))
+DRAWS = st.builds(
+    Draw,
+    row=st.integers(0, 19),
+    number=st.integers(0, 50),
+    repeat=st.integers(0, 3),
+    look=st.sampled_from([Look.PLAIN, Look.TWIN, Look.BLEND]),
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +52,23 @@ def rows(layout: StoreLayout) -> list[Row]:
 
 
 def frames_of(clip: Any, track: int) -> Tensor:
-    return normalise(torch.from_numpy(clip.pixels(track)).permute(0, 3, 1, 2))
+    return torch.from_numpy(clip.pixels(track)).permute(0, 3, 1, 2)
 
 
 def training_set(layout: StoreLayout, rows: list[Row], **changes: Any) -> CropDataset:
-    return CropDataset(layout, rows, **{"min_frames": 3, "use_augmentation": True, **changes})
+    values = {"min_frames": 3, "augment": EVERY_CHANGE, **changes}
+    return CropDataset(layout, rows, training=TrainSettings(**values))
 
 
 def is_same(left: Item, right: Item) -> bool:
     return torch.equal(left.frames_TCHW, right.frames_TCHW) and torch.equal(
         left.seconds_T, right.seconds_T
     )
+
+
+def place_of(rows: list[Row], path: str, *, track: int = 0) -> int:
+    [place] = [n for n, r in enumerate(rows) if (r["path"], r["track_id"]) == (path, track)]
+    return place
 
 
 def test_evaluation_item_holds_all_frames_of_its_row_in_order(
@@ -66,183 +80,217 @@ def test_evaluation_item_holds_all_frames_of_its_row_in_order(
     for index, row in enumerate(rows):
         item, clip = dataset[index], by_id[row["video_id"]]
         assert torch.equal(item.frames_TCHW, frames_of(clip, row["track_id"]))
-        assert item.frames_TCHW.dtype == item.seconds_T.dtype == torch.float32
+        assert item.frames_TCHW.dtype == torch.uint8
+        assert item.seconds_T.dtype == torch.float32
         assert item.index == index
         assert math.isnan(item.label) if clip.label is None else item.label == clip.label
-    assert dataset.labels == [by_id[row["video_id"]].label for row in rows]
+    assert dataset.rows == rows
 
 
 def test_times_start_at_zero_and_stay_exact_when_the_sequence_is_late(
     layout: StoreLayout, rows: list[Row]
 ) -> None:
-    [late] = [place for place, row in enumerate(rows) if row["path"] == "unlabelled.mp4"]
-    seconds = CropDataset(layout, rows)[late].seconds_T
+    seconds = CropDataset(layout, rows)[place_of(rows, "unlabelled.mp4")].seconds_T
     np.testing.assert_allclose(seconds.numpy(), np.arange(7) / 25, atol=1e-6)
 
 
+@pytest.mark.parametrize("max_frames", [None, 9, LONG + 5])
 def test_training_item_holds_some_frames_in_order(
-    layout: StoreLayout, rows: list[Row], videos: list[Any]
+    layout: StoreLayout, rows: list[Row], videos: list[Any], max_frames: int | None
 ) -> None:
-    dataset = training_set(layout, rows, use_augmentation=False)
+    dataset = training_set(layout, rows, augment=NO_CHANGE, max_frames=max_frames)
     frames = frames_of(videos[0], 0)
-    [index] = [
-        place
-        for place, row in enumerate(rows)
-        if row["path"] == videos[0].path and row["track_id"] == 0
-    ]
+    index = place_of(rows, videos[0].path)
     lengths = set()
-    for epoch in range(60):
-        item = dataset[epoch, index]
+    for number in range(100):
+        item = dataset[Draw(index, number)]
         places = [int((frames == frame).flatten(1).all(1).nonzero()) for frame in item.frames_TCHW]
         assert places == sorted(set(places))
         expected = (np.array(places) - places[0]) / 25
         np.testing.assert_allclose(item.seconds_T.numpy(), expected, atol=1e-6)
         lengths.add(len(places))
-    assert lengths == set(range(3, LONG + 1))
+    assert lengths == set(range(3, min(LONG, max_frames or LONG) + 1))
 
 
 def test_training_item_is_whole_when_shorter_than_the_smallest_draw(
     layout: StoreLayout, rows: list[Row]
 ) -> None:
     dataset = training_set(layout, rows, min_frames=LONG + 5)
-    assert all(len(dataset[3, i].seconds_T) == rows[i]["num_frames"] for i in range(len(rows)))
+    lengths = [len(dataset[Draw(n, 3)].seconds_T) for n in range(len(rows))]
+    assert lengths == [row["num_frames"] for row in rows]
 
 
-def test_training_draw_depends_on_seed_epoch_and_item_only(
-    layout: StoreLayout, rows: list[Row]
+@given(draw=DRAWS, noise=st.integers(0, 2**31))
+def test_training_item_is_a_function_of_seed_and_draw_only(
+    layout: StoreLayout, rows: list[Row], draw: Draw, noise: int
 ) -> None:
-    dataset, again = training_set(layout, rows), training_set(layout, rows)
-    for epoch, index in [(0, 0), (1, 0), (0, 3), (5, 7)]:
-        item = dataset[epoch, index]
-        torch.manual_seed(epoch + 99)
-        before = torch.get_rng_state()
-        assert is_same(again[epoch, index], item)
-        assert torch.equal(torch.get_rng_state(), before), "the global generator was used"
+    item = training_set(layout, rows, seed=5)[draw]
+    torch.manual_seed(noise)
+    before = torch.get_rng_state()
+    assert is_same(training_set(layout, rows, seed=5)[draw], item)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator was used"
 
 
-@pytest.mark.parametrize("use_augmentation", [True, False])
-def test_training_draws_differ_between_epochs_and_between_seeds(
-    layout: StoreLayout, rows: list[Row], use_augmentation: bool
+@pytest.mark.parametrize("look", Look)
+@pytest.mark.parametrize("augment", [EVERY_CHANGE, NO_CHANGE])
+def test_items_differ_between_passes_repeats_and_seeds(
+    layout: StoreLayout, rows: list[Row], augment: AugmentSettings, look: Look
 ) -> None:
-    dataset = training_set(layout, rows, use_augmentation=use_augmentation)
-    other = training_set(layout, rows, use_augmentation=use_augmentation, seed=1)
-    indices = range(len(rows) - 1)
-    assert not all(is_same(dataset[0, i], dataset[1, i]) for i in indices)
-    assert not all(is_same(dataset[0, i], other[0, i]) for i in indices)
+    dataset = training_set(layout, rows, augment=augment)
+    other = training_set(layout, rows, augment=augment, seed=1)
+    for there, number, repeat in ((dataset, 1, 0), (dataset, 0, 1), (other, 0, 0)):
+        pairs = [
+            (dataset[Draw(n, 0, 0, look)], there[Draw(n, number, repeat, look)]) for n in range(5)
+        ]
+        assert not any(is_same(one, two) for one, two in pairs)
+        assert all(one.label == two.label for one, two in pairs)
 
 
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_batches_are_the_same_with_and_without_loader_processes(
-    layout: StoreLayout, rows: list[Row], epoch: int
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loader_gives_the_items_of_the_draws_whatever_its_processes(
+    layout: StoreLayout, rows: list[Row], num_workers: int
 ) -> None:
-    def batches(num_workers: int) -> list[Batch]:
-        torch.manual_seed(num_workers)
-        sampler = EpochSampler(rows, seed=4)
-        sampler.set_epoch(epoch)
-        loader: DataLoader[Any] = DataLoader(
-            training_set(layout, rows),
-            sampler=sampler,
-            batch_size=4,
-            collate_fn=collate,
-            num_workers=num_workers,
-            multiprocessing_context="forkserver" if num_workers else None,
-        )
-        return list(loader)
-
-    for left, right in zip(batches(0), batches(2), strict=True):
-        for name, tensor in vars(left).items():
-            torch.testing.assert_close(getattr(right, name), tensor, atol=0, rtol=0, equal_nan=True)
-
-
-def test_twins_get_the_same_frames_and_augmentation(tmp_path: Path, tiny: Any) -> None:
-    real = tiny.Clip(path="real/a.mp4", label=1, num_frames=LONG)
-    twin = tiny.Clip(
-        path="fake/b.mp4", label=1, num_frames=LONG, source="real/a.mp4", pixels_from=real.path
+    labelled = [row for row in rows if row["label"] is not None]
+    training = TrainSettings(
+        min_frames=3, augment=EVERY_CHANGE, seed=4, self_blend=0.5, batch_size=4
     )
-    stranger = tiny.Clip(path="fake/c.mp4", label=1, num_frames=LONG, pixels_from=real.path)
+    dataset = CropDataset(layout, labelled, training=training)
+    sampler = EpochSampler(labelled, training)
+    sampler.set_epoch(3)
+    torch.manual_seed(num_workers)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=4,
+        collate_fn=collate,
+        num_workers=num_workers,
+        multiprocessing_context="forkserver" if num_workers else None,
+    )
+    draws = list(sampler)
+    assert {draw.look for draw in draws} == set(Look)
+    for number, batch in enumerate(loader):
+        expected = collate([dataset[draw] for draw in draws[4 * number : 4 * number + 4]])
+        for name, tensor in vars(expected).items():
+            assert torch.equal(getattr(batch, name), tensor), name
+    assert 4 * number + 4 >= len(draws)
+
+
+@pytest.mark.parametrize("use_twins", [True, False])
+def test_twins_get_the_same_frames_and_changes_if_they_are_to(
+    tmp_path: Path, tiny: Any, use_twins: bool
+) -> None:
+    real = tiny.Clip(path="real/a.mp4", label=1, num_frames=LONG)
+    pixels = {"label": 1, "num_frames": LONG, "pixels_from": real.path}
+    twin = tiny.Clip(path="fake/b.mp4", source=real.path, **pixels)
+    stranger = tiny.Clip(path="fake/c.mp4", **pixels)
     layout = tiny.write_store(tmp_path, [real, twin, stranger])
     rows = read_rows(layout.manifest_path, MANIFEST)
-    place = {row["path"]: index for index, row in enumerate(rows)}
-    dataset = training_set(layout, rows)
-    for epoch in range(10):
-        drawn = dataset[epoch, place[real.path]]
-        assert is_same(drawn, dataset[epoch, place[twin.path]])
-        assert not is_same(drawn, dataset[epoch, place[stranger.path]])
+    dataset = training_set(layout, rows, twins=use_twins)
+    for number, repeat in ((0, 0), (1, 0), (0, 1), (7, 2)):
+        drawn, of_twin, of_stranger = (
+            dataset[Draw(place_of(rows, clip.path), number, repeat)]
+            for clip in (real, twin, stranger)
+        )
+        assert is_same(drawn, of_twin) == use_twins
+        assert not is_same(drawn, of_stranger)
 
 
-def test_missing_crop_file_is_named(tmp_path: Path, tiny: Any) -> None:
+def equal_share(left: Item, right: Item) -> float:
+    """Share of the pixels that are the same."""
+    return float((left.frames_TCHW == right.frames_TCHW).all(1).float().mean())
+
+
+@given(row=st.integers(0, 19), number=st.integers(0, 50), repeat=st.integers(0, 3))
+def test_blend_and_twin_share_frames_changes_and_look(
+    layout: StoreLayout, rows: list[Row], row: int, number: int, repeat: int
+) -> None:
+    # Changes that look at no other pixel, and noise: drawn anew it leaves hardly one the same.
+    changes = {"flip": 0.5, "rotation": 0.5, "brightness": 0.5, "noise": 1.0}
+    augment = NO_CHANGE.model_copy(update=changes)
+    dataset = training_set(layout, rows, augment=augment)
+    blend, twin = (dataset[Draw(row, number, repeat, look)] for look in (Look.BLEND, Look.TWIN))
+    assert (blend.label, twin.label) == (1, rows[row]["label"])
+    assert torch.equal(blend.seconds_T, twin.seconds_T)
+    assert 0.05 < equal_share(blend, twin) < 1
+    again = dataset[Draw(row, number, repeat + 1, Look.TWIN)]
+    if len(again.seconds_T) == len(twin.seconds_T):
+        assert equal_share(again, twin) < 0.05
+
+
+def test_twin_of_a_blend_has_its_look_and_not_always_that_of_the_plain_sequence(
+    layout: StoreLayout, rows: list[Row]
+) -> None:
+    dataset = training_set(layout, rows, augment=NO_CHANGE)
+    pairs = [
+        (dataset[Draw(0, number, 0, Look.TWIN)], dataset[Draw(0, number, 0, Look.PLAIN)])
+        for number in range(30)
+    ]
+    assert all(torch.equal(twin.seconds_T, plain.seconds_T) for twin, plain in pairs)
+    assert {is_same(twin, plain) for twin, plain in pairs} == {True, False}
+
+
+def test_evaluation_draws_are_whole_and_the_same_every_time(
+    layout: StoreLayout, rows: list[Row]
+) -> None:
+    draws = [Draw(3), Draw(1, look=Look.TWIN), Draw(1, look=Look.BLEND), Draw(0)]
+    dataset = CropDataset(layout, rows, draws=draws, seed=2)
+    again = CropDataset(layout, rows, draws=draws, seed=2)
+    other = CropDataset(layout, rows, draws=draws, seed=3)
+    assert len(dataset) == 4
+    for place, draw in enumerate(draws):
+        item = dataset[place]
+        assert is_same(item, again[place])
+        if draw.look is not Look.TWIN:  # it is plain now and then
+            assert is_same(item, other[place]) == (draw.look is Look.PLAIN)
+        assert len(item.seconds_T) == LONG
+        assert item.index == draw.row
+        assert item.label == dataset.rows[place]["label"]
+    assert not is_same(dataset[1], dataset[2])
+
+
+def test_rows_of_draws_make_a_blend_a_fake_video_of_its_own(
+    layout: StoreLayout, rows: list[Row]
+) -> None:
+    real = place_of(rows, "train/real_0.mp4")
+    draws = [Draw(real, look=look) for look in (Look.PLAIN, Look.TWIN, Look.BLEND)]
+    plain, twin, blend = CropDataset(layout, rows, draws=draws).rows
+    assert plain == twin == rows[real]
+    assert blend["label"] == 1
+    assert rows[real]["label"] == 0
+    changed = {"label", "video_id", "sequence_id"}
+    assert {key for key in blend if blend[key] != plain[key]} == changed
+
+
+def test_key_points_come_in_frames_or_not_at_all(rows: list[Row]) -> None:
+    points = keypoints_of(rows[0])
+    assert points is not None
+    assert (points.shape, points.dtype) == ((LONG, 6, 2), np.float32)
+    np.testing.assert_array_equal(points.reshape(-1), np.float32(rows[0]["keypoints_xy"]).ravel())
+    assert keypoints_of({**rows[0], "keypoints_xy": []}) is None
+    assert keypoints_of({**rows[0], "keypoints_xy": None}) is None
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "garbage"])
+def test_damaged_crop_file_is_named_in_one_line(tmp_path: Path, tiny: Any, damage: str) -> None:
     layout = tiny.write_store(tmp_path, tiny.clips(1))
     rows = read_rows(layout.manifest_path, MANIFEST)
     crops = layout.crops_path(rows[0]["shard"], rows[0]["part"])
+    content = crops.read_bytes()
     crops.unlink()
-    with pytest.raises(StoreError, match=crops.name):
+    if damage != "missing":
+        left = {"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x07" * 5000}
+        crops.write_bytes(left[damage])
+    with pytest.raises(StoreError, match=crops.name) as caught:
         CropDataset(layout, rows)[0]
+    assert "run preprocess again" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def sampler_rows(num_reals: int, sources: list[int]) -> list[Row]:
-    reals = [
-        {
-            "path": f"r/{i}.mp4",
-            "video_id": f"r{i}",
-            "source": None,
-            "track_id": 0,
-            "sequence_id": f"r{i}-00-00",
-        }
-        for i in range(num_reals)
-    ]
-    fakes = [
-        {
-            "path": f"f/{place}.mp4x",
-            "video_id": f"f{place}",
-            "source": f"r/{origin % max(num_reals, 1)}.mp4",
-            "track_id": 0,
-            "sequence_id": f"f{place}-00-00",
-        }
-        for place, origin in enumerate(sources)
-    ]
-    return reals + fakes
-
-
-@example(num_reals=4, sources=[0, 0, 0], epochs=[0])
-@given(
-    num_reals=st.integers(0, 12),
-    sources=st.lists(st.integers(0, 11), max_size=20),
-    epochs=st.lists(st.integers(0, 50), min_size=1, max_size=3),
-)
-def test_sampler_yields_every_index_once_per_epoch_with_twins_adjacent(
-    num_reals: int, sources: list[int], epochs: list[int]
-) -> None:
-    rows = sampler_rows(num_reals, sources)
-    sampler = EpochSampler(rows, seed=1)
-    for epoch in epochs:
-        sampler.set_epoch(epoch)
-        drawn = list(sampler)
-        assert {drawn_epoch for drawn_epoch, _ in drawn} <= {epoch}
-        assert sorted(index for _, index in drawn) == list(range(len(rows)))
-        assert len(sampler) == len(rows)
-        paths = {row["path"] for row in rows}
-        # Where the real video is absent, its fakes are no twins of anything.
-        origins = [
-            rows[index]["source"] if rows[index]["source"] in paths else rows[index]["path"]
-            for _, index in drawn
-        ]
-        changes = sum(left != right for left, right in itertools.pairwise(origins))
-        assert changes == max(len(set(origins)) - 1, 0)
-        again = EpochSampler(rows, seed=1)
-        again.set_epoch(epoch)
-        assert list(again) == drawn
-
-
-@settings(max_examples=20)
-@given(num_reals=st.integers(8, 30))
-def test_sampler_order_differs_between_epochs_and_between_seeds(num_reals: int) -> None:
-    def order(seed: int, epoch: int) -> tuple[int, ...]:
-        sampler = EpochSampler(sampler_rows(num_reals, []), seed=seed)
-        sampler.set_epoch(epoch)
-        return tuple(index for _, index in sampler)
-
-    # Of eight orders of at least 8! possible ones, two the same would be no accident.
-    assert len({order(seed, epoch) for seed in range(2) for epoch in range(4)}) == 8
+def test_sequence_that_is_not_there_is_an_error_of_the_store(tmp_path: Path, tiny: Any) -> None:
+    layout = tiny.write_store(tmp_path, tiny.clips(1))
+    row = read_rows(layout.manifest_path, MANIFEST)[0]
+    with pytest.raises(StoreError, match="run preprocess again"):
+        CropDataset(layout, [{**row, "row": 99}])[0]
 
 
 def same_name_rows(num_people: int) -> list[Row]:
@@ -264,14 +312,7 @@ def fake_row(source: str) -> Row:
 
 
 def test_videos_of_the_same_name_in_different_folders_are_no_twins() -> None:
-    rows = same_name_rows(12)
-    assert len(set(twin_keys(rows))) == 12
-    sampler = EpochSampler(rows, seed=0)
-    orders = Counter()
-    for epoch in range(4):
-        sampler.set_epoch(epoch)
-        orders[tuple(index for _, index in sampler)] += 1
-    assert len(orders) == 4
+    assert len(set(twin_keys(same_name_rows(12)))) == 12
 
 
 def test_videos_of_the_same_name_get_their_own_frames(tmp_path: Path, tiny: Any) -> None:
@@ -281,8 +322,8 @@ def test_videos_of_the_same_name_get_their_own_frames(tmp_path: Path, tiny: Any)
     rows = read_rows(layout.manifest_path, MANIFEST)
     evaluated, trained = CropDataset(layout, rows), training_set(layout, rows)
     assert is_same(evaluated[0], evaluated[1])
-    for epoch in range(10):
-        assert not is_same(trained[epoch, 0], trained[epoch, 1])
+    for number in range(10):
+        assert not is_same(trained[Draw(0, number)], trained[Draw(1, number)])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from models.batching import collate
-from models.dataset import CropDataset
-from models.detector import Detector
+from models.dataset import CropDataset, Draw, Look
+from models.detector import Detector, Ensemble
 from models.inference import score_sequences
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SEQUENCES
@@ -27,7 +28,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> StoreLayout:
 @pytest.fixture(scope="module")
 def detector(tiny: Any) -> Detector:
     torch.manual_seed(0)
-    return Detector(tiny.detector.model_copy(update={"dropout": 0.9})).train()
+    transformer = tiny.detector.transformer.model_copy(update={"dropout": 0.9})
+    return Detector(tiny.detector.model_copy(update={"transformer": transformer})).train()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -61,6 +63,31 @@ def test_scoring_needs_no_label_and_changes_no_weight(
         assert sequence.logit == pytest.approx(logits[sequence.sequence_id], abs=1e-5)
     after = detector.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_draws_are_scored_in_their_order_and_a_blend_is_a_video_of_its_own(
+    layout: StoreLayout, detector: Detector
+) -> None:
+    rows = read_rows(layout.manifest_path, MANIFEST)
+    draws = [Draw(2), Draw(0, look=Look.TWIN), Draw(0, look=Look.BLEND)]
+    scored = score_sequences(detector, CropDataset(layout, rows, draws=draws, seed=3))
+    assert [s.video_id for s in scored] == [
+        rows[2]["video_id"],
+        rows[0]["video_id"],
+        rows[0]["video_id"] + "+blend",
+    ]
+    assert len({s.sequence_id for s in scored}) == 3
+    assert len({s.logit for s in scored}) == 3
+
+
+def test_an_ensemble_is_scored_like_a_detector(layout: StoreLayout, tiny: Any) -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble(tiny.detector, num_members=3)
+    dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
+    logits = [s.logit for s in score_sequences(ensemble, dataset)]
+    members = [[s.logit for s in score_sequences(m, dataset)] for m in ensemble.members]
+    assert logits == pytest.approx(np.mean(members, axis=0).tolist(), abs=1e-5)
+    assert np.ptp(members, axis=0).min() > 1e-3
 
 
 def test_nothing_to_score_gives_nothing(tmp_path: Path, detector: Detector) -> None:

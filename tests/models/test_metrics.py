@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
+from scipy.stats import bootstrap, mannwhitneyu
 from sklearn import metrics as sk
 
-from models.metrics import video_metrics
+from models.metrics import group_bootstrap_auc, video_metrics
 from reelcheck.card import Calibration
 
 CALIBRATION = Calibration(temperature=1.0, threshold=0.45, real_below=0.3, fake_from=0.6)
@@ -73,3 +73,69 @@ def test_nothing_is_claimed_when_there_are_no_videos() -> None:
     found = measure([])
     assert (found.pop("num_videos"), found.pop("num_fake")) == (0, 0)
     assert set(found.values()) == {None}
+
+
+def correlated_videos(num_groups: int, per_group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores that depend on the group more than on the video; each group is of one label."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(num_groups), per_group)
+    of_group = rng.normal(0, 1, num_groups)[groups]
+    labels = groups % 2
+    return labels + of_group + rng.normal(0, 0.1, len(groups)), labels, groups
+
+
+def test_bootstrap_interval_of_groups_is_wider_than_that_of_single_videos() -> None:
+    scores, labels, groups = correlated_videos(30, 10)
+    grouped = group_bootstrap_auc(scores, labels, groups, num_draws=300, seed=0)
+    single = group_bootstrap_auc(scores, labels, np.arange(len(scores)), num_draws=300, seed=0)
+    assert grouped is not None
+    assert single is not None
+    assert grouped.auc == single.auc == sk.roc_auc_score(labels, scores)
+    assert grouped.low < grouped.auc < grouped.high
+    assert grouped.high - grouped.low > 2 * (single.high - single.low)
+
+
+def test_bootstrap_interval_of_single_videos_agrees_with_scipy() -> None:
+    scores, labels, _ = correlated_videos(150, 1)
+    found = group_bootstrap_auc(scores, labels, np.arange(150), num_draws=1000, seed=0)
+    expected = bootstrap(
+        (scores, labels),
+        lambda scores, labels: sk.roc_auc_score(labels, scores),
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert found is not None
+    assert found[1:] == pytest.approx((expected.low, expected.high), abs=0.015)
+
+
+def test_bootstrap_interval_depends_on_the_seed_alone() -> None:
+    scores, labels, groups = correlated_videos(12, 3)
+    names = np.array([f"person {group:02d}" for group in groups])
+    first, again, named, other = (
+        group_bootstrap_auc(scores, labels, which, num_draws=50, seed=seed)
+        for which, seed in ((groups, 1), (groups, 1), (names, 1), (groups, 2))
+    )
+    assert first is not None
+    assert other is not None
+    assert first == again == named
+    assert first[1:] != other[1:]
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [([0, 0, 0], [0, 1, 2]), ([1, 1, 1], [0, 1, 2]), ([0, 1, 1], [5, 5, 5]), ([], [])],
+)
+def test_bootstrap_interval_that_is_undefined_is_none(labels: list[int], groups: list[int]) -> None:
+    scores = np.linspace(0, 1, len(labels))
+    found = group_bootstrap_auc(
+        scores, np.array(labels, dtype=np.int64), np.array(groups), num_draws=5, seed=0
+    )
+    assert found is None
+
+
+def test_bootstrap_skips_draws_of_one_label() -> None:
+    scores, labels = np.array([0.2, 0.8]), np.array([0, 1])
+    assert group_bootstrap_auc(scores, labels, labels, num_draws=60, seed=0) == (1.0, 1.0, 1.0)

@@ -1,26 +1,29 @@
 """Settings: what is accepted, what is refused and how, and the hash that names output."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from reelcheck.config import (
-    DetectorSettings,
-    PreprocessSettings,
-    RunSettings,
-    Settings,
-    SplitSettings,
-    TrainSettings,
-    load_settings,
-)
+from reelcheck.config import PreprocessSettings, RunSettings, SplitSettings
 from reelcheck.errors import SettingsError
+from reelcheck.settings import Settings, load_settings
+from reelcheck.train_config import (
+    AugmentSettings,
+    DetectorSettings,
+    EngineSettings,
+    Phase,
+    TrainSettings,
+    TransformerSettings,
+)
 
 SECTIONS: dict[str, type[Settings]] = {
     "preprocess": PreprocessSettings,
     "run": RunSettings,
     "split": SplitSettings,
     "train": TrainSettings,
+    "engine": EngineSettings,
 }
 ALL_SETTINGS = {
     "preprocess.algorithm",
@@ -36,6 +39,7 @@ ALL_SETTINGS = {
     "preprocess.min_face_pixels",
     "preprocess.min_confidence",
     "preprocess.min_track_confidence",
+    "preprocess.still_crop",
     "preprocess.align_eyes",
     "preprocess.face_model_sha256",
     "run.num_workers",
@@ -47,40 +51,85 @@ ALL_SETTINGS = {
     "split.val_fraction",
     "split.test_fraction",
     "split.seed",
+    "split.honour_given",
+    "train.recipe",
     "train.detector.backbone",
-    "train.detector.feature_dim",
-    "train.detector.depth",
-    "train.detector.num_heads",
-    "train.detector.dropout",
-    "train.detector.pooling",
+    "train.detector.input_pixels",
+    "train.detector.pixel_mean",
+    "train.detector.pixel_std",
+    "train.detector.transformer.feature_dim",
+    "train.detector.transformer.depth",
+    "train.detector.transformer.num_heads",
+    "train.detector.transformer.dropout",
+    "train.detector.transformer.pooling",
+    "train.detector.head.width",
+    "train.detector.head.dropout",
+    "train.detector.head_dropout",
+    "train.detector.padding.style",
+    "train.detector.padding.built_for_pixels",
+    "train.detector.padding.unpadded_stem",
     "train.pretrained",
     "train.init_from",
-    "train.batch_size",
-    "train.max_epochs",
-    "train.max_steps_per_epoch",
-    "train.learning_rate",
+    "train.phases.max_epochs",
+    "train.phases.learning_rate",
+    "train.phases.backbone_share",
+    "train.folds",
+    "train.optimizer",
+    "train.schedule",
     "train.weight_decay",
     "train.clip_norm",
+    "train.layer_decay",
+    "train.ema_decay",
+    "train.batch_size",
+    "train.accumulate_batches",
+    "train.passes_per_epoch",
+    "train.max_steps_per_epoch",
+    "train.select_by",
     "train.patience_epochs",
     "train.frame_loss_weight",
     "train.min_frames",
-    "train.augment",
-    "train.max_decided_error",
+    "train.max_frames",
+    "train.augment.flip",
+    "train.augment.rotation",
+    "train.augment.brightness",
+    "train.augment.contrast",
+    "train.augment.noise",
+    "train.augment.blur",
+    "train.augment.crop",
+    "train.augment.jpeg",
+    "train.augment.codec",
+    "train.augment.cutout",
+    "train.balance",
+    "train.twins",
+    "train.self_blend",
     "train.freeze_batch_norm",
-    "train.num_loader_workers",
+    "train.max_decided_error",
     "train.seed",
+    "engine.num_devices",
+    "engine.precision",
+    "engine.num_loader_workers",
+    "engine.gradient_checkpointing",
+    "engine.compile",
 }
 
 
 def dotted_names(cls: type[Settings], prefix: str) -> set[str]:
     names: set[str] = set()
     for name, field in cls.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings):
+        inner = list(settings_in(field.annotation))
+        for kind in inner:
             names |= dotted_names(kind, f"{prefix}.{name}")
-        else:
+        if not inner:
             names.add(f"{prefix}.{name}")
     return names
+
+
+def settings_in(annotation: Any) -> Iterator[type[Settings]]:
+    """Classes of settings in a type such as ``Phase``, ``X | None`` or ``tuple[X, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for part in get_args(annotation):
+        yield from settings_in(part)
 
 
 def write_toml(folder: Path, text: str) -> Path:
@@ -95,7 +144,9 @@ def test_settings_all_together_are_exactly_these() -> None:
     assert found == ALL_SETTINGS
 
 
-@pytest.mark.parametrize("cls", [*SECTIONS.values(), DetectorSettings])
+@pytest.mark.parametrize(
+    "cls", [*SECTIONS.values(), DetectorSettings, TransformerSettings, AugmentSettings, Phase]
+)
 def test_settings_object_cannot_be_changed(cls: type[Settings]) -> None:
     name = next(iter(cls.model_fields))
     with pytest.raises(ValueError, match="frozen"):
@@ -115,13 +166,13 @@ def test_load_precedence_is_default_then_toml_then_override(tmp_path: Path) -> N
 
 
 def test_load_base_is_below_toml_and_override(tmp_path: Path) -> None:
-    path = write_toml(tmp_path, "[train]\nbatch_size = 3\n[train.detector]\ndepth = 3\n")
-    base = TrainSettings(batch_size=2, max_epochs=5, detector=DetectorSettings(dropout=0.5))
+    path = write_toml(tmp_path, "[train]\nbatch_size = 3\n[train.augment]\nflip = 0.25\n")
+    base = TrainSettings(batch_size=2, folds=5, augment=AugmentSettings(jpeg=0.5))
     loaded = load_settings(
         TrainSettings, section="train", config_path=path, overrides=["seed=4"], base=base
     )
     assert loaded == TrainSettings(
-        batch_size=3, max_epochs=5, seed=4, detector=DetectorSettings(dropout=0.5, depth=3)
+        batch_size=3, folds=5, seed=4, augment=AugmentSettings(flip=0.25, jpeg=0.5)
     )
 
 
@@ -133,7 +184,7 @@ def test_load_other_sections_are_not_read(tmp_path: Path) -> None:
 
 def test_load_misspelt_section_is_named_with_those_that_exist(tmp_path: Path) -> None:
     path = write_toml(tmp_path, "[splits]\nseed = 9\n")
-    with pytest.raises(SettingsError, match="no such section: splits; known are preprocess, run"):
+    with pytest.raises(SettingsError, match="no such section: splits; known are engine, prep"):
         load_settings(SplitSettings, section="split", config_path=path)
 
 
@@ -147,8 +198,21 @@ def test_split_must_leave_half_for_training() -> None:
 
 
 def test_load_nested_override_changes_only_that_setting() -> None:
-    loaded = load_settings(TrainSettings, section="train", overrides=["detector.depth=2"])
-    assert loaded == TrainSettings(detector=DetectorSettings(depth=2))
+    loaded = load_settings(
+        TrainSettings, section="train", overrides=["detector.transformer.depth=2"]
+    )
+    assert loaded == TrainSettings(
+        detector=DetectorSettings(transformer=TransformerSettings(depth=2))
+    )
+
+
+def test_load_nested_settings_can_be_taken_away_and_given_back() -> None:
+    overrides = ["detector.transformer=none", "detector.head_dropout=0.5"]
+    without = load_settings(TrainSettings, section="train", overrides=overrides)
+    assert without.detector == DetectorSettings(transformer=None, head_dropout=0.5)
+    overrides = ["detector.transformer.depth=3", "detector.head_dropout=0"]
+    again = load_settings(TrainSettings, section="train", overrides=overrides, base=without)
+    assert again.detector.transformer == TransformerSettings(depth=3)
 
 
 def test_load_last_override_wins() -> None:
@@ -208,14 +272,16 @@ def test_load_bad_value_names_key_value_and_what_is_allowed(
 
 
 def test_load_bad_nested_value_names_dotted_key() -> None:
-    with pytest.raises(SettingsError, match=r"detector\.depth = 'x'"):
-        load_settings(TrainSettings, section="train", overrides=["detector.depth=x"])
+    with pytest.raises(SettingsError, match=r"detector\.transformer\.depth = 'x'"):
+        load_settings(TrainSettings, section="train", overrides=["detector.transformer.depth=x"])
 
 
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
-        (["detector.feature_dim=100"], "multiple of 2 \\* num_heads"),
+        (["detector.transformer.feature_dim=100"], "multiple of 2 \\* num_heads"),
+        (["detector.head_dropout=0.2"], "belong to transformer = none"),
+        (["max_frames=5"], "max_frames must not be less than min_frames"),
         (["pretrained=true", "init_from=a.pth"], "not both"),
         (["max_decided_error=0.5"], "less than 0.5"),
     ],
@@ -269,38 +335,9 @@ def test_load_unknown_key_in_toml_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({}, 1e-3),
-        ({"pretrained": True}, 1e-6),
-        ({"init_from": "a.pth"}, 1e-6),
-        ({"pretrained": True, "learning_rate": 0.5}, 0.5),
-    ],
-)
-def test_learning_rate_default_follows_the_start(values: dict[str, Any], expected: float) -> None:
-    assert TrainSettings.model_validate(values).effective_learning_rate == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({}, False),
-        ({"pretrained": True}, True),
-        ({"init_from": "a.pth"}, True),
-        ({"pretrained": True, "freeze_batch_norm": False}, False),
-        ({"freeze_batch_norm": True}, True),
-    ],
-)
-def test_batch_norm_is_frozen_by_default_only_with_given_weights(
-    values: dict[str, Any], expected: bool
-) -> None:
-    assert TrainSettings.model_validate(values).effective_freeze_batch_norm is expected
-
-
-@pytest.mark.parametrize(
     ("cls", "override"),
     [
-        (TrainSettings, "learning_rate=inf"),
+        (TrainSettings, "phases.0.learning_rate=inf"),
         (TrainSettings, "weight_decay=inf"),
         (RunSettings, "timeout_seconds=inf"),
     ],

@@ -18,9 +18,11 @@ EXIT_CODES = {
     "SettingsError": 2,
     "SourceError": 2,
     "StoreError": 2,
+    "TrainingError": 2,
     "MismatchError": 3,
     "FaceModelError": 4,
     "WeightsError": 4,
+    "ExportError": 4,
     "WorkerError": 4,
     "VideoError": 1,
 }

@@ -5,7 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reelcheck.records import CropSequence, FaceBox, Frame, InputFile, PacketIndex, VideoProbe
+from reelcheck.records import (
+    CropSequence,
+    FaceBox,
+    Frame,
+    InputFile,
+    Keypoints,
+    PacketIndex,
+    VideoProbe,
+)
 
 
 def sequence(**changes: object) -> CropSequence:
@@ -20,6 +28,7 @@ def sequence(**changes: object) -> CropSequence:
         "confidences": (0.9, 0.8),
         "sharpness": (50.0, 60.0),
         "brightness": (100.0, 110.0),
+        "keypoints_xy": ((0.5,) * 12,) * 2,
     }
     return CropSequence(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -34,12 +43,17 @@ def sequence(**changes: object) -> CropSequence:
         {"confidences": (0.9, 0.8, 0.7)},
         {"sharpness": (50.0,)},
         {"brightness": ()},
+        {"keypoints_xy": ((0.5,) * 12,)},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_crop_sequence_unequal_lengths_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="unequal lengths"):
         sequence(**changes)
+
+
+def test_crop_sequence_may_have_no_key_points() -> None:
+    assert sequence(keypoints_xy=()).keypoints_xy == ()
 
 
 def test_crop_sequence_number_of_frames_is_its_length() -> None:
@@ -60,6 +74,16 @@ def test_face_box_side_and_centre_of_a_wide_box() -> None:
     box = FaceBox(sample_index=0, xyxy=(10.0, 20.0, 50.0, 40.0), confidence=1.0)
     assert box.side_pixels == 40
     assert box.centre == (30, 30)
+
+
+@pytest.mark.parametrize("eyes", [((10, 50), (30, 40)), ((30, 40), (10, 50))])
+def test_face_box_eyes_are_in_the_order_of_the_picture(
+    eyes: tuple[tuple[float, float], tuple[float, float]],
+) -> None:
+    points = Keypoints(*eyes, (20, 60), (20, 70), (0, 50), (40, 50))
+    box = FaceBox(sample_index=0, xyxy=(0, 30, 40, 80), confidence=1.0, keypoints_xy=points)
+    assert box.eyes_xy == ((10, 50), (30, 40))
+    assert FaceBox(sample_index=0, xyxy=(0, 30, 40, 80), confidence=1.0).eyes_xy is None
 
 
 def test_video_probe_counts_and_duration_come_from_shown_frames() -> None:

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.config import (
-    PreprocessSettings,
-    settings_hash,
-)
+from reelcheck.config import PreprocessSettings
+from reelcheck.settings import settings_hash
 
 # A second valid value for every setting that is hashed and can have one.
 OTHER_VALUES: dict[str, Any] = {
@@ -20,6 +18,7 @@ OTHER_VALUES: dict[str, Any] = {
     "num_clips": 7,
     "clip_frames": 13,
     "max_snap_seconds": 4.5,
+    "still_crop": "whole",
     "align_eyes": True,
     "min_sequence_frames": 9,
     "max_sequence_frames": 29,
@@ -45,6 +44,7 @@ def preprocess_settings(draw: st.DrawFn) -> PreprocessSettings:
         num_clips=draw(st.integers(1, 100)),
         clip_frames=draw(st.integers(shortest, 1000)),
         max_snap_seconds=draw(st.floats(0, 60)),
+        still_crop=draw(st.sampled_from(["face", "whole"])),
         align_eyes=draw(st.booleans()),
         min_sequence_frames=shortest,
         max_sequence_frames=draw(st.integers(shortest, 1000)),
@@ -65,7 +65,7 @@ def test_hash_of_defaults_is_what_json_and_sha256_say() -> None:
 
 def test_hash_of_defaults_is_frozen() -> None:
     # It names folders on disk: a change here orphans every store there is.
-    assert settings_hash(PreprocessSettings()) == "8e742a766715"
+    assert settings_hash(PreprocessSettings()) == "f3e3e68c227e"
 
 
 def test_hash_other_values_cover_every_preprocess_setting() -> None:

@@ -12,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.card import Calibration, ModelCard
-from reelcheck.config import PreprocessSettings, TrainSettings, settings_hash
+from reelcheck.card import Calibration, ModelCard, PhaseSummary, WeightsSource
+from reelcheck.config import PreprocessSettings
 from reelcheck.errors import StoreError, WeightsError
+from reelcheck.settings import settings_hash
+from reelcheck.train_config import DetectorSettings, HeadLayer, TrainSettings
 from storage.checkpoints import (
     read_card,
     read_champion,
@@ -27,6 +29,17 @@ from storage.layout import ModelLayout, RegistryLayout
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+PHASE = PhaseSummary(
+    fold=1,
+    phase=2,
+    learning_rate=1e-3,
+    num_trainable=3,
+    num_parameters=6,
+    num_epochs=4,
+    best_epoch=5,
+)
+SOURCE = WeightsSource(format="sbi", file_name="a.tar", file_sha256="0" * 64, licence="MIT")
+IMPORTED = {"training": None, "split_hash": None, "source": SOURCE, "phases": ()}
 
 
 class WritesMarker:
@@ -43,13 +56,15 @@ def make_card(**changes: object) -> ModelCard:
     preprocessing = PreprocessSettings()
     values: dict[str, object] = {
         "model_id": "0123456789ab",
+        "detector": DetectorSettings(transformer=None, head=(HeadLayer(width=8),)),
+        "num_members": 2,
         "training": TrainSettings(init_from=Path("/weights/b3.pth")),
         "preprocessing": preprocessing,
         "preprocessing_hash": settings_hash(preprocessing),
         "split_hash": "abc",
         "calibration": Calibration(temperature=1, threshold=0.5, real_below=0.4, fake_from=0.6),
         "aggregation": "worst_track_of_mean_sequence_logits",
-        "best_epoch": 3,
+        "phases": [PHASE],
         "num_videos": {"train": {"real": 2, "fake": 3}},
         "validation": {"f1": 0.75, "epoch": 3, "auroc": None},
         "versions": {"torch": torch.__version__},
@@ -185,17 +200,22 @@ def test_weights_to_bytes_same_weights_same_bytes(seed: int, transposed: bool) -
     numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
     validation=st.dictionaries(st.text("abc"), st.none() | NUMBERS | st.integers(-5, 5)),
     notes=st.lists(st.text(st.characters(blacklist_categories=["Cs"]))),
+    origin=st.sampled_from([{}, IMPORTED]),
 )
 def test_card_comes_back_as_saved(
     tmp_path_factory: pytest.TempPathFactory,
     numbers: tuple[float, float, float, float],
     validation: dict[str, float | int | None],
     notes: list[str],
+    origin: dict[str, object],
 ) -> None:
     layout = ModelLayout(tmp_path_factory.mktemp("model"))
     names = ("temperature", "threshold", "real_below", "fake_from")
     card = make_card(
-        calibration=dict(zip(names, numbers, strict=True)), validation=validation, notes=notes
+        calibration=dict(zip(names, numbers, strict=True)),
+        validation=validation,
+        notes=notes,
+        **origin,
     )
     save_checkpoint(layout, b"weights", card)
     assert read_card(layout) == card
@@ -218,10 +238,12 @@ def test_read_card_without_model_says_what_to_give(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"card_version": 2},
+        {"card_version": 1},
         {"aggregation": "mean"},
         {"surprise": 1},
         {"calibration": None},
+        {"detector": None},
+        {"num_members": 0},
         {"preprocessing": {"margin": 9}},
     ],
     ids=lambda change: next(iter(change)),
@@ -234,7 +256,10 @@ def test_read_card_of_another_kind_is_refused(tmp_path: Path, change: dict[str, 
         read_card(layout)
 
 
-@pytest.mark.parametrize("name", sorted(ModelCard.model_fields.keys() - {"card_version", "notes"}))
+OPTIONAL = {"card_version", "num_members", "source", "phases", "notes"}
+
+
+@pytest.mark.parametrize("name", sorted(ModelCard.model_fields.keys() - OPTIONAL))
 def test_read_card_that_lacks_a_value_is_refused(tmp_path: Path, name: str) -> None:
     layout = ModelLayout(tmp_path)
     values = json.loads(make_card().model_dump_json())

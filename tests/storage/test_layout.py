@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from reelcheck.errors import StoreError
-from storage.layout import ScoreLayout, find_preprocessed, preprocessed
+from storage.layout import (
+    ModelLayout,
+    ScoreLayout,
+    StudyLayout,
+    find_preprocessed,
+    preprocessed,
+)
 from storage.schemas import MANIFEST
 from storage.tables import write_table
 
@@ -75,3 +81,38 @@ def test_score_shards_of_other_model_or_preprocessing_have_other_names(tmp_path:
         for shard in ("s1", "s2")
     }
     assert len(paths) == 8
+
+
+def test_files_of_a_model_all_lie_in_its_folder_under_different_names(tmp_path: Path) -> None:
+    model = ModelLayout(tmp_path / "model")
+    paths = [
+        model.weights_path,
+        model.card_path,
+        model.split_path,
+        model.log_path,
+        model.evaluation_path,
+        model.validation_path,
+        model.report_path,
+        model.classification_path,
+        model.tensorboard_dir,
+        model.plot_path("roc"),
+        model.fold(0).card_path,
+        model.fold(1).card_path,
+        model.unfinished_run_path,
+        *(path(n) for n in (1, 2) for path in (model.phase_dir, model.phase_path)),
+        *(model.phase_weights_path(n) for n in (1, 2)),
+    ]
+    assert len(set(paths)) == len(paths)
+    assert all(path.is_relative_to(model.path) for path in paths)
+
+
+def test_what_an_unfinished_run_leaves_is_deleted_as_one_folder(tmp_path: Path) -> None:
+    model = ModelLayout(tmp_path)
+    left = (model.unfinished_run_path, model.phase_dir(1), model.phase_weights_path(2))
+    assert all(path.is_relative_to(model.unfinished_dir) for path in (*left, model.phase_path(1)))
+
+
+def test_models_of_a_study_lie_beside_its_tables(tmp_path: Path) -> None:
+    study = StudyLayout(tmp_path)
+    assert study.model("all") == ModelLayout(tmp_path / "all")
+    assert {study.ablation_path.parent, study.learning_curve_path.parent} == {tmp_path}

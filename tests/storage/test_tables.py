@@ -17,8 +17,25 @@ from hypothesis import strategies as st
 from reelcheck.errors import StoreError
 from reelcheck.records import VideoResult
 from storage import schemas
-from storage.schemas import LOGITS, MANIFEST, SCORES, SEQUENCES, SPLIT, VIDEO_RESULTS, VIDEOS
-from storage.tables import read_metadata, read_rows, read_table, write_csv, write_table
+from storage.schemas import (
+    LOG,
+    LOGITS,
+    MANIFEST,
+    SCORES,
+    SEQUENCES,
+    SPLIT,
+    VALIDATION,
+    VIDEO_RESULTS,
+    VIDEOS,
+)
+from storage.tables import (
+    read_csv,
+    read_metadata,
+    read_rows,
+    read_table,
+    write_csv,
+    write_table,
+)
 
 ALL_SCHEMAS = {
     "video_results": VIDEO_RESULTS,
@@ -27,6 +44,8 @@ ALL_SCHEMAS = {
     "manifest": MANIFEST,
     "split": SPLIT,
     "logits": LOGITS,
+    "log": LOG,
+    "validation": VALIDATION,
     "scores": SCORES,
 }
 LOGIT_ROW = {"sequence_id": "s", "video_id": "v", "track_id": 0, "num_frames": 3, "logit": 0.5}
@@ -42,6 +61,8 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
         return st.lists(values_of(kind.value_type), max_size=4)
     if pa.types.is_string(kind):
         return TEXT
+    if pa.types.is_boolean(kind):
+        return st.booleans()
     if pa.types.is_int64(kind):
         return st.integers(-(2**63), 2**63 - 1)
     return st.floats(allow_nan=False, width=32 if pa.types.is_float32(kind) else 64)
@@ -116,7 +137,7 @@ def test_metadata_given_is_stored_beside_table_name_and_version(tmp_path: Path) 
         >= {
             "split_hash": "abc",
             "reelcheck_table": "split",
-            "reelcheck_schema_version": "2",
+            "reelcheck_schema_version": "3",
         }.items()
     )
 
@@ -231,3 +252,35 @@ def test_write_csv_null_is_an_empty_unquoted_cell(tmp_path: Path) -> None:
     write_csv(file, [row], SCORES)
     line = file.read_text(encoding="utf-8").splitlines()[1]
     assert line == '"a.mp4",,"no_face",,,,,,,"m","h"'
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=rows_of(LOG))
+def test_read_csv_gives_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "log.csv"
+    write_csv(path, rows, LOG)
+    assert read_csv(path, LOG) == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"fold,phase\n0,1\n", b"\xff\xfe\x00"],
+    ids=["missing", "empty", "other columns", "no text"],
+)
+def test_read_csv_of_something_else_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "log.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"log\.csv"):
+        read_csv(path, LOG)
+
+
+def test_read_csv_with_text_for_a_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    row = dict.fromkeys(LOG.names, 1)
+    write_csv(path, [{**row, "is_best": True}], LOG)
+    path.write_text(path.read_text(encoding="utf-8").replace("true", "maybe"), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"log\.csv cannot be read"):
+        read_csv(path, LOG)

@@ -19,11 +19,12 @@ from models.batching import collate
 from models.dataset import CropDataset
 from models.detector import Detector
 from reelcheck.card import Calibration, ModelCard
-from reelcheck.config import DetectorSettings, PreprocessSettings, TrainSettings
+from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, StoreError
-from storage.checkpoints import save_checkpoint, weights_to_bytes
+from reelcheck.train_config import DetectorSettings, TrainSettings
+from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import MANIFEST, VIDEOS
+from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
 from tasks.evaluate import evaluate
 
@@ -56,13 +57,13 @@ def write_model(tiny: Any) -> WriteModel:
     def write(folder: Path, layout: StoreLayout) -> ModelLayout:
         card = ModelCard(
             model_id=sha256(weights).hexdigest()[:12],
+            detector=tiny.detector,
             training=TrainSettings(detector=tiny.detector),
             preprocessing=tiny.preprocessing,
             preprocessing_hash=layout.preprocessing_hash,
             split_hash=read_metadata(layout.split_path)["split_hash"],
             calibration=CALIBRATION,
             aggregation=AGGREGATION,
-            best_epoch=0,
             num_videos={},
             validation={},
             versions={},
@@ -191,6 +192,19 @@ def test_parts_that_the_model_learned_from_are_refused(
     with pytest.raises(MismatchError, match="learned from"):
         evaluate.fn(layout, model, part=part)
     assert not model.evaluation_path.exists()
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_imported_weights_may_be_measured_on_every_part(
+    layout: StoreLayout, model: ModelLayout, part: str
+) -> None:
+    imported = {"training": None, "split_hash": None}
+    card = read_card(model).model_copy(update=imported)
+    save_checkpoint(model, model.weights_path.read_bytes(), card)
+    model.split_path.unlink()
+    rows = read_rows(layout.split_path, SPLIT)
+    expected = sum(row["split"] == part for row in rows)
+    assert evaluate.fn(layout, model, part=part)["num_videos"] == expected
 
 
 @pytest.mark.parametrize("learned_in", ["train", "val"])

@@ -20,10 +20,12 @@ from models.batching import collate
 from models.dataset import CropDataset
 from models.detector import Detector
 from reelcheck.card import Calibration, ModelCard
-from reelcheck.config import PreprocessSettings, TrainSettings, settings_hash
+from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError
 from reelcheck.records import ScoredSequence
+from reelcheck.settings import settings_hash
 from reelcheck.status import Status
+from reelcheck.train_config import TrainSettings
 from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
 from storage.layout import ModelLayout, ScoreLayout, StoreLayout, preprocessed
 from storage.schemas import LOGITS, MANIFEST, SCORES, VIDEOS
@@ -45,13 +47,13 @@ CALIBRATION = Calibration(temperature=2.0, threshold=0.5, real_below=0.3, fake_f
 def card(tiny: Any) -> ModelCard:
     return ModelCard(
         model_id="m",
+        detector=tiny.detector,
         training=TrainSettings(detector=tiny.detector),
         preprocessing=tiny.preprocessing,
         preprocessing_hash=settings_hash(tiny.preprocessing),
         split_hash="split",
         calibration=CALIBRATION,
         aggregation=AGGREGATION,
-        best_epoch=0,
         num_videos={},
         validation={},
         versions={},
@@ -64,12 +66,10 @@ def save_model(card: ModelCard) -> SaveModel:
 
     def save(folder: Path, seed: int = 0, **architecture: Any) -> ModelLayout:
         torch.manual_seed(seed)
-        detector = card.training.detector.model_copy(update=architecture)
+        transformer = card.detector.transformer.model_copy(update=architecture)
+        detector = card.detector.model_copy(update={"transformer": transformer})
         weights = weights_to_bytes(Detector(detector).state_dict())
-        changes = {
-            "model_id": sha256(weights).hexdigest()[:12],
-            "training": TrainSettings(detector=detector),
-        }
+        changes = {"model_id": sha256(weights).hexdigest()[:12], "detector": detector}
         model = ModelLayout(folder)
         save_checkpoint(model, weights, card.model_copy(update=changes))
         return model

@@ -1,38 +1,41 @@
-"""The training step: what it writes, when it does nothing, and what it starts from."""
+"""The training step: what it writes, when it does nothing, and what it refuses."""
 
 import csv
 import importlib.metadata
 import json
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
+from sklearn.metrics import roc_auc_score
 
 from models.aggregation import video_logits
 from models.calibration import calibrated_score
 from models.dataset import CropDataset
-from models.detector import Detector
 from models.inference import score_sequences
 from reelcheck.card import ModelCard
-from reelcheck.config import DetectorSettings, TrainSettings, load_settings
-from reelcheck.errors import MismatchError, StoreError, WeightsError
-from storage.checkpoints import read_card, read_weights, weights_to_bytes
+from reelcheck.errors import (
+    MismatchError,
+    ReelcheckError,
+    SettingsError,
+    StoreError,
+    TrainingError,
+)
+from reelcheck.settings import load_settings
+from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import MANIFEST, SPLIT
-from storage.tables import read_metadata, read_rows
+from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
+from storage.tables import read_csv, read_metadata, read_rows
+from tasks.parts import rows_by_split
 from tasks.score import load_detector
-from tasks.train import load_initial_weights, rows_by_split, train
-
-Weights = dict[str, Tensor]
-Save = Callable[[Weights, Path], None]
+from tasks.train import train
 
 
-def with_changes(training: TrainSettings, **changes: Any) -> TrainSettings:
-    return TrainSettings.model_validate({**training.model_dump(), **changes})
+def with_changes(training: TrainSettings, *changes: str) -> TrainSettings:
+    """The settings after ``--set`` for each of the changes."""
+    return load_settings(TrainSettings, section="train", overrides=changes, base=training)
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +57,40 @@ def card(model: ModelLayout) -> ModelCard:
 
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    """Content and time of every file, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_training_writes_all_files_and_nothing_else(model: ModelLayout) -> None:
-    names = {"model.safetensors", "card.json", "split.parquet", "log.csv"}
-    assert set(files_of(model.path)) == names
+def test_training_writes_all_files_and_leaves_nothing_else(model: ModelLayout) -> None:
+    pictures = {f"plots/{name}.png" for name in ("curves", "confusion", "roc", "precision_recall")}
+    tables = {"split.parquet", "log.csv", "validation.parquet", "classification.json"}
+    model_files = {"model.safetensors", "card.json", "report.md"}
+    assert set(files_of(model.path)) == {*model_files, *tables, *pictures}
+
+
+def test_report_is_of_this_model_and_shows_its_pictures(
+    model: ModelLayout, card: ModelCard
+) -> None:
+    text = model.report_path.read_text(encoding="utf-8")
+    assert card.model_id in text
+    assert "made up" in text
+    assert all(f"(plots/{path.name})" in text for path in model.plots_dir.iterdir())
+    loaded = json.loads(model.classification_path.read_text(encoding="utf-8"))
+    assert loaded["threshold"] == card.calibration.threshold
+    confusion = loaded["pooled"]["confusion"]
+    assert [sum(confusion[label].values()) for label in ("real", "fake")] == [2, 2]
 
 
 def test_card_says_what_the_model_was_made_from(
     layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any
 ) -> None:
     assert card.model_id == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
-    assert card.training == tiny.training
+    assert (card.training, card.detector) == (tiny.training, tiny.detector)
+    assert (card.num_members, card.source) == (1, None)
     assert card.preprocessing_hash == layout.preprocessing_hash
     assert card.split_hash == read_metadata(layout.split_path)["split_hash"]
     assert card.num_videos == {
@@ -82,10 +106,17 @@ def test_card_says_what_the_model_was_made_from(
 
 def test_log_has_one_row_per_epoch_and_shows_the_best(model: ModelLayout, card: ModelCard) -> None:
     with model.log_path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    f1 = [float(row["val_f1"]) for row in rows]
-    assert card.best_epoch == f1.index(max(f1))
+        cells = list(csv.DictReader(file))
+    assert list(cells[0]) == LOG.names
+    rows = read_csv(model.log_path, LOG)
+    assert [(row["fold"], row["phase"], row["epoch"]) for row in rows] == [
+        (None, 1, epoch) for epoch in range(3)
+    ]
+    f1 = [row["val_f1"] for row in rows]
+    (phase,) = card.phases
+    assert (phase.num_epochs, phase.best_epoch) == (3, f1.index(max(f1)))
+    # The last epoch that was the best so far is the best of all.
+    assert [row["epoch"] for row in rows if row["is_best"]][-1] == phase.best_epoch
 
 
 def test_validation_metrics_are_those_of_the_weights_on_disk(
@@ -103,7 +134,25 @@ def test_validation_metrics_are_those_of_the_weights_on_disk(
     ]
     assert card.validation["num_videos"] == len(errors) == 4
     assert card.validation["brier"] == pytest.approx(sum(errors) / 4, abs=1e-5)
-    assert card.validation["auc"] == 1.0
+    auc = roc_auc_score(list(map(label_of.get, logits)), list(logits.values()))
+    assert card.validation["auc"] == pytest.approx(auc)
+
+
+def test_validation_table_holds_the_logits_of_the_weights_on_disk(
+    layout: StoreLayout, model: ModelLayout, card: ModelCard
+) -> None:
+    rows = rows_by_split(
+        read_rows(layout.manifest_path, MANIFEST), read_rows(layout.split_path, SPLIT)
+    )["val"]
+    detector = load_detector(model.path, card.model_id)
+    scored = {s.sequence_id: s.logit for s in score_sequences(detector, CropDataset(layout, rows))}
+    stored = read_rows(model.validation_path, VALIDATION)
+    assert [row["fold"] for row in stored] == [None] * 4
+    assert {row["video_id"]: row["label"] for row in stored} == {
+        row["video_id"]: row["label"] for row in rows
+    }
+    found = {row["sequence_id"]: row["logit"] for row in stored}
+    assert found == pytest.approx(scored, abs=1e-5)
 
 
 def test_second_call_does_no_work(
@@ -125,14 +174,22 @@ def test_unfinished_folder_is_trained_again_to_the_same_bytes(
     }
 
 
-@pytest.mark.parametrize("change", ["seed=1", "max_epochs=4", "detector.depth=2"])
+def test_another_seed_gives_another_model(
+    layout: StoreLayout, card: ModelCard, tiny: Any, tmp_path: Path
+) -> None:
+    other = train.fn(layout, ModelLayout(tmp_path), with_changes(tiny.training, "seed=1"))
+    assert other.model_id != card.model_id
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=1", "phases.0.max_epochs=4", "detector.transformer.depth=2", "folds=2"]
+)
 def test_folder_of_other_settings_is_refused_and_left_alone(
     layout: StoreLayout, model: ModelLayout, tiny: Any, change: str
 ) -> None:
     before = files_of(model.path)
-    other = load_settings(TrainSettings, section="train", overrides=[change], base=tiny.training)
     with pytest.raises(MismatchError, match="other settings"):
-        train.fn(layout, model, other)
+        train.fn(layout, model, with_changes(tiny.training, change))
     assert files_of(model.path) == before
 
 
@@ -150,15 +207,6 @@ def test_store_without_a_split_is_refused(tiny: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-def test_only_videos_of_the_split_are_in_its_parts(layout: StoreLayout) -> None:
-    manifest = read_rows(layout.manifest_path, MANIFEST)
-    parts = rows_by_split(manifest, read_rows(layout.split_path, SPLIT))
-    for part, rows in parts.items():
-        assert rows
-        assert all(row["path"].startswith(f"{part}/") for row in rows)
-    assert sum(map(len, parts.values())) == len(manifest) - 1
-
-
 def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: Path) -> None:
     videos = [
         tiny.Clip(**{**vars(clip), "pixels_from": "other pixels"}) if clip.part == "test" else clip
@@ -170,101 +218,109 @@ def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: 
     assert (card.model_id, card.calibration) == (known.model_id, known.calibration)
 
 
-def test_training_starts_from_a_whole_checkpoint_folder(
-    layout: StoreLayout, model: ModelLayout, tiny: Any, tmp_path: Path
-) -> None:
-    settings = with_changes(tiny.training, init_from=model.path, learning_rate=1e-12, max_epochs=1)
-    again = ModelLayout(tmp_path / "again")
-    card = train.fn(layout, again, settings)
-    assert card.training.init_from == model.path
-    start, end = read_weights(model.path), read_weights(again.path)
-    assert start.keys() == end.keys()
-    for name in start:
-        # At this rate nothing moves; batch norms are frozen when training starts from weights.
-        torch.testing.assert_close(end[name], start[name], atol=1e-6, rtol=0)
-    for name in running_statistics(start):
-        assert torch.equal(end[name], start[name])
-    assert train.fn(layout, again, settings) == card
-
-
-def test_batch_norms_move_from_a_checkpoint_when_asked_for(
-    layout: StoreLayout, model: ModelLayout, tiny: Any, tmp_path: Path
-) -> None:
-    settings = with_changes(
-        tiny.training,
-        init_from=model.path,
-        learning_rate=1e-12,
-        max_epochs=1,
-        freeze_batch_norm=False,
-    )
-    train.fn(layout, ModelLayout(tmp_path), settings)
-    start, end = read_weights(model.path), read_weights(tmp_path)
-    assert not any(torch.equal(end[name], start[name]) for name in running_statistics(start))
-
-
-def running_statistics(weights: Weights) -> list[str]:
-    names = [name for name in weights if name.endswith(("running_mean", "running_var"))]
-    assert names
-    return names
-
-
-def save_safetensors(weights: Weights, path: Path) -> None:
-    path.write_bytes(weights_to_bytes(weights))
-
-
-def save_pth(weights: Weights, path: Path) -> None:
-    torch.save(weights, path)
-
-
-def save_nested(weights: Weights, path: Path) -> None:
-    torch.save({"state_dict": weights, "epoch": 3}, path)
-
-
-def random_detector(settings: DetectorSettings, seed: int, **changes: Any) -> Detector:
-    torch.manual_seed(seed)
-    return Detector(settings.model_copy(update=changes))
-
-
-@pytest.mark.parametrize(
-    ("save", "suffix"), [(save_safetensors, "safetensors"), (save_pth, "pth"), (save_nested, "pt")]
-)
-def test_bare_backbone_weights_fill_the_backbone_only(
-    tmp_path: Path, tiny: Any, save: Save, suffix: str
-) -> None:
-    given, detector = random_detector(tiny.detector, 1), random_detector(tiny.detector, 2)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    path = tmp_path / f"backbone.{suffix}"
-    # A classifier that the detector does not have is left out.
-    save({**given.backbone.state_dict(), "fc.weight": torch.zeros(2, 2)}, path)
-    load_initial_weights(detector, read_weights(path), path)
-    for name, tensor in detector.state_dict().items():
-        expected = given.state_dict() if name.startswith("backbone.") else before
-        assert torch.equal(tensor, expected[name]), name
-
-
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_weights_that_fit_nothing_are_refused(tmp_path: Path, tiny: Any, is_whole: bool) -> None:
-    other = random_detector(tiny.detector, 1, feature_dim=32) if is_whole else torch.nn.Linear(2, 2)
-    path = tmp_path / "other.safetensors"
-    save_safetensors(other.state_dict(), path)
-    with pytest.raises(WeightsError, match="fit neither") as caught:
-        load_initial_weights(random_detector(tiny.detector, 2), read_weights(path), path)
-    assert str(path) in str(caught.value)
-
-
-def test_training_from_a_missing_file_is_refused_before_anything_is_written(
-    layout: StoreLayout, tiny: Any, tmp_path: Path
-) -> None:
-    with pytest.raises(WeightsError, match="is not a file"):
-        train.fn(
-            layout,
-            ModelLayout(tmp_path / "model"),
-            with_changes(tiny.training, init_from=tmp_path / "nothing.pth"),
-        )
-    assert not (tmp_path / "model").exists()
-
-
 def test_card_is_plain_json_that_reads_back_the_same(model: ModelLayout, card: ModelCard) -> None:
     loaded = json.loads(model.card_path.read_text(encoding="utf-8"))
     assert ModelCard.model_validate(loaded) == card
     assert loaded["aggregation"] == "worst_track_of_mean_sequence_logits"
+
+
+def test_part_of_the_train_videos_is_learned_from_when_asked_for(
+    layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any, tmp_path: Path
+) -> None:
+    settings = with_changes(tiny.training, "phases.0.max_epochs=1")
+    part = ModelLayout(tmp_path)
+    found = train.fn(layout, part, settings, num_train_videos=4)
+    assert found.num_videos == {**card.num_videos, "train": {"real": 2, "fake": 2}}
+    kept = {row["video_id"] for row in read_rows(part.split_path, SPLIT)}
+    known = read_rows(model.split_path, SPLIT)
+    assert len(kept) == len(known) - 4
+    assert {row["video_id"] for row in known if row["split"] != "train"} < kept
+    assert train.fn(layout, part, settings, num_train_videos=4) == found
+    with pytest.raises(MismatchError, match="another split"):
+        train.fn(layout, part, settings, num_train_videos=6)
+
+
+def test_videos_that_are_left_out_are_not_read(tiny: Any, tmp_path: Path) -> None:
+    layout = tiny.write_store(tmp_path / "store", tiny.three_parts(), shard_size=1)
+    settings = with_changes(tiny.training, "phases.0.max_epochs=1")
+    card = train.fn(layout, ModelLayout(tmp_path / "first"), settings, num_train_videos=4)
+    rows = read_rows(ModelLayout(tmp_path / "first").split_path, SPLIT)
+    used = {row["video_id"] for row in rows if row["split"] != "test"}
+    cut_off(layout, without=used)
+    again = train.fn(layout, ModelLayout(tmp_path / "again"), settings, num_train_videos=4)
+    assert again == card
+
+
+def cut_off(layout: StoreLayout, *, without: set[str]) -> None:
+    """Make the crops of all videos but these unreadable; each video has its own shard."""
+    for row in read_rows(layout.manifest_path, MANIFEST):
+        if row["video_id"] not in without:
+            path = layout.crops_path(row["shard"], row["part"])
+            # Another file, not a shorter one: what is mapped into memory must not shrink.
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content[:64])
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_damaged_crops_are_a_store_error_that_names_the_file(
+    tiny: Any, tmp_path: Path, part: str
+) -> None:
+    layout = tiny.write_store(tmp_path / "store", tiny.three_parts(), shard_size=1)
+    spoiled = next(
+        row
+        for row in read_rows(layout.manifest_path, MANIFEST)
+        if row["path"] == f"{part}/fake_1.mp4"
+    )
+    everything = {row["video_id"] for row in read_rows(layout.manifest_path, MANIFEST)}
+    cut_off(layout, without=everything - {spoiled["video_id"]})
+    model = ModelLayout(tmp_path / "model")
+    with pytest.raises(StoreError, match="run preprocess again") as caught:
+        train.fn(layout, model, tiny.training)
+    assert f"{spoiled['shard']}.0.arrow" in str(caught.value)
+    assert not model.card_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "part"),
+    [
+        (["folds=7"], SettingsError, "only 6 independent groups of"),
+        (["batch_size=9"], SettingsError, "batch_size = 9 cannot be shared by num_devices = 2"),
+        (["detector.backbone=resnet0"], SettingsError, "resnet0"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_in_one_line(
+    layout: StoreLayout,
+    tiny: Any,
+    tmp_path: Path,
+    changes: list[str],
+    error: type[ReelcheckError],
+    part: str,
+) -> None:
+    settings = with_changes(tiny.training, *changes)
+    with pytest.raises(error, match=part) as caught:
+        train.fn(layout, ModelLayout(tmp_path), settings, engine=EngineSettings(num_devices=2))
+    assert "\n" not in str(caught.value)
+    assert not ModelLayout(tmp_path).card_path.exists()
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_loss_that_is_no_number_ends_training_and_says_what_to_do(
+    layout: StoreLayout, tiny: Any, tmp_path: Path, num_steps: int
+) -> None:
+    settings = with_changes(
+        tiny.training,
+        "phases.0.learning_rate=1e30",
+        "phases.0.max_epochs=1",
+        "clip_norm=none",
+        "schedule=constant",
+        f"batch_size={8 // num_steps}",
+    )
+    model = ModelLayout(tmp_path)
+    # After a single step it is validation that meets it.
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in .*give a lower .*rate"):
+        train.fn(layout, model, settings)
+    assert not model.card_path.exists()
+    # What was advised can be done in the same folder.
+    sane = with_changes(settings, "phases.0.learning_rate=1e-3", "clip_norm=1")
+    assert train.fn(layout, model, sane).training == sane
