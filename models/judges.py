@@ -64,7 +64,7 @@ class TransformerJudge(nn.Module):
         """Judge the frames of each sequence together.
 
         Args:
-            features_BTD: of the backbone; anything where the mask is False.
+            features_BTD: of the backbone; any finite number where the mask is False.
             seconds_BT: time of each frame; only differences within a sequence count.
             mask_BT: True where there is a frame.
         """

@@ -120,4 +120,13 @@ def merge(target: dict[str, Any], update: dict[str, Any]) -> None:
         elif isinstance(known, dict) and isinstance(value, dict):
             merge(known, value)
         else:
-            target[key] = None if isinstance(value, str) and value.lower() == "none" else value
+            target[key] = _without_none(value)
+
+
+def _without_none(value: Any) -> Any:
+    """The same with every text ``none`` made no value, which TOML cannot say."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_none(inner) for inner in value]
+    return None if isinstance(value, str) and value.lower() == "none" else value

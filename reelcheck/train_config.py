@@ -167,6 +167,8 @@ class TrainSettings(Settings):
     def _fits_together(self) -> "TrainSettings":
         if self.pretrained and self.init_from is not None:
             raise ValueError("give pretrained or init_from, not both")
+        if 0.9 < self.self_blend < 1:
+            raise ValueError("self_blend must be at most 0.9, or 1 for no labelled fakes at all")
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise ValueError("max_frames must not be less than min_frames")
         return self
@@ -191,7 +193,11 @@ class TrainSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """How training uses the machine; which weights come out changes by rounding only."""
+    """How training uses the machine; which weights come out changes by rounding only.
+
+    With several devices it also changes by batch norms that learn: each device's see only its part
+    of a batch.
+    """
 
     num_devices: Annotated[int, Field(ge=1, le=64)] = 1
     """GPUs, or processes where there is none; each takes its share of every batch."""

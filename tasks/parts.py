@@ -61,7 +61,9 @@ def training_parts(
                 "--set val_fraction=0.2, or add labelled videos"
             )
     if settings.self_blend > 0:
-        for name, rows in (("train", train), ("val", val)):
+        # Validation blends only where it must do without labelled fakes.
+        blended = {"train": train} | ({"val": val} if settings.self_blend == 1 else {})
+        for name, rows in blended.items():
             if not any(row["label"] == 0 and keypoints_of(row) is not None for row in rows):
                 raise TrainingError(
                     f"self_blend = {settings.self_blend:g}, but no real sequence of the {name} "

@@ -29,6 +29,10 @@ from tasks.parts import fold_splits, subset, training_parts
 from tasks.report import TrainingResult, write_report
 from tasks.split import count_splits, split_hash
 
+_REALS_ONLY = (
+    "Trained and validated on real videos and their self-blends: no labelled fake was ever shown, "
+    "though the counts of videos name them."
+)
 _VERSIONED = ("torch", "timm", "lightning", "torchvision", "mediapipe", "av", "decord", "numpy")
 
 
@@ -163,7 +167,7 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
         num_videos=count_splits(split_rows),
         validation=video_metrics(scores, videos.labels, calibration),
         versions=_versions(),
-        notes=run.notes,
+        notes=(*run.notes, *((_REALS_ONLY,) if run.settings.self_blend == 1 else ())),
     )
     write_csv(model.log_path, trained.log, LOG)
     write_table(model.split_path, split_rows, SPLIT, metadata={"split_hash": run.split_hash})
@@ -182,6 +186,8 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
         ),
     )
     save_checkpoint(model, data, card)
+    for events in model.unfinished_dir.glob("*/tensorboard"):
+        shutil.copytree(events, model.tensorboard_dir / events.parent.name, dirs_exist_ok=True)
     shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 # Before Prefect is imported anywhere: tests need neither its log nor its telemetry.
+# Tiny networks: two threads that wait for each other are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
