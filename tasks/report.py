@@ -199,8 +199,7 @@ def _what_was_trained(result: TrainingResult) -> Iterable[tuple[str, Any]]:
 
 
 def _phases(card: ModelCard) -> str:
-    columns = "phase, learning rate, trainable parameters, share, epochs, best epoch, fold"
-    header = tuple(columns.split(", "))
+    columns = ("phase", "learning rate", "trainable parameters", "share", "epochs", "best epoch")
     rows = [
         (
             phase.phase,
@@ -209,11 +208,15 @@ def _phases(card: ModelCard) -> str:
             f"{100 * phase.num_trainable / phase.num_parameters:.3g} %",
             phase.num_epochs,
             phase.best_epoch,
-            "" if phase.fold is None else phase.fold,
         )
         for phase in card.phases
     ]
-    return markdown_table(header, rows)
+    folds = [phase.fold for phase in card.phases]
+    if all(fold is None for fold in folds):
+        return markdown_table(columns, rows)
+    return markdown_table(
+        ("fold", *columns), [(fold, *row) for fold, row in zip(folds, rows, strict=True)]
+    )
 
 
 def _folds(result: TrainingResult) -> list[str]:

@@ -33,6 +33,8 @@ _REALS_ONLY = (
     "Trained and validated on real videos and their self-blends: no labelled fake was ever shown, "
     "though the counts of videos name them."
 )
+_HPARAMS = shutil.ignore_patterns("hparams.yaml")
+"""Always empty: the settings are in the card."""
 _VERSIONED = ("torch", "timm", "lightning", "torchvision", "mediapipe", "av", "decord", "numpy")
 
 
@@ -187,7 +189,8 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
     )
     save_checkpoint(model, data, card)
     for events in model.unfinished_dir.glob("*/tensorboard"):
-        shutil.copytree(events, model.tensorboard_dir / events.parent.name, dirs_exist_ok=True)
+        target = model.tensorboard_dir / events.parent.name
+        shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)
     shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card
 

@@ -149,8 +149,14 @@ def test_extract_shard_detector_that_cannot_start_is_no_fault_of_the_videos(
 
 
 def test_extract_shard_too_little_memory_to_start_is_no_fault_of_the_videos(
-    tmp_path: Path, layout: StoreLayout, settings: PreprocessSettings, face_video: Path
+    tmp_path: Path,
+    layout: StoreLayout,
+    settings: PreprocessSettings,
+    face_video: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # With one thread there, as in the other tests, it might just do.
+    monkeypatch.delenv("OMP_NUM_THREADS")
     shard = shard_of(fill(tmp_path / "videos", face_video, ["a.mp4"]), layout)
     run = RunSettings(num_workers=1, max_memory_bytes=2**28)  # MediaPipe alone needs more
     with pytest.raises(ReelcheckError):

@@ -249,8 +249,7 @@ def test_rows_without_key_points_cannot_be_blended_and_are_left_out(
     assert first in training_parts(manifest, split_rows, TrainSettings(self_blend=0.5)).train
 
 
-@pytest.mark.parametrize("part", ["train", "val"])
-@pytest.mark.parametrize("self_blend", [0.5, 1.0])
+@pytest.mark.parametrize(("part", "self_blend"), [("train", 0.5), ("train", 1.0), ("val", 1.0)])
 def test_self_blending_without_any_key_points_is_refused(
     manifest: list[Row], split_rows: list[Row], part: str, self_blend: float
 ) -> None:

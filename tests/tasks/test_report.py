@@ -118,7 +118,7 @@ def test_report_tells_what_was_trained_and_how_well(tmp_path: Path) -> None:
     text = report_markdown(ModelLayout(tmp_path), result)
     assert row(text, "recipe") == ["frames"]
     assert row(text, "train") == ["401", "423"]
-    assert row(text, "1") == ["0.001", "1,537 of 12,345,678", "0.0124 %", "2", "1", ""]
+    assert row(text, "1") == ["0.001", "1,537 of 12,345,678", "0.0124 %", "2", "1"]
     assert row(text, "2") == ["1e-05", "12,345,678 of 12,345,678", "100 %", "7", "5"]
     assert row(text, "auc") == [f"{sk.roc_auc_score(result.labels, result.scores):.3f}"]
     assert row(text, "threshold with the best F1") == ["0.430"]

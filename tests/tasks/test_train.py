@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sklearn.metrics import roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.aggregation import video_logits
 from models.calibration import calibrated_score
@@ -57,11 +58,11 @@ def card(model: ModelLayout) -> ModelCard:
 
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of every file, by its path in the folder."""
+    """Content and time of every file, by its path in the folder; of events the folder alone."""
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and "tensorboard" not in path.parts
     }
 
 
@@ -324,3 +325,12 @@ def test_loss_that_is_no_number_ends_training_and_says_what_to_do(
     # What was advised can be done in the same folder.
     sane = with_changes(settings, "phases.0.learning_rate=1e-3", "clip_norm=1")
     assert train.fn(layout, model, sane).training == sane
+
+
+def test_event_files_of_every_phase_outlive_the_run(model: ModelLayout) -> None:
+    events = list(model.tensorboard_dir.rglob("*"))
+    assert [path.name for path in events if path.is_dir()] == ["phase1"]
+    [file] = [path for path in events if path.is_file()]
+    loaded = EventAccumulator(str(file)).Reload()
+    assert {"val_f1", "val_auc", "train_loss"} <= set(loaded.Tags()["scalars"])
+    assert len(loaded.Scalars("val_f1")) == 3
