@@ -82,8 +82,20 @@ def test_answers_are_those_of_each_sequence_alone(name: str, lengths: list[int])
                 (padded.frame_weights_BT[row, :length], single.frame_weights_BT[0]),
             ):
                 torch.testing.assert_close(left, right, atol=TOLERANCE, rtol=0)
-    # A judge that ignores its input would pass as well.
-    assert len(lengths) == 1 or together.logits_B.std() > 100 * TOLERANCE
+
+
+@JUDGES
+def test_answers_follow_the_input(name: str) -> None:
+    # A judge that ignores its input would pass the test above.
+    given_features = features([8])
+    other = (
+        given_features[0] + 10 * torch.randn(1, 1, DIM, generator=torch.Generator().manual_seed(2)),
+    )
+    before, after = (
+        judged(make(name), inputs).logits_B
+        for inputs in (given_features, other + given_features[1:])
+    )
+    assert (before - after).abs() > 1000 * TOLERANCE
 
 
 @JUDGES
