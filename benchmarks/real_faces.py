@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 
 from models.calibration import calibrated_score
 from models.metrics import group_bootstrap_auc
@@ -39,7 +39,7 @@ from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.evaluate import judged_videos
-from tasks.parts import rows_by_split
+from tasks.parts import fold_splits, rows_by_split
 from tasks.split import assign_splits, split_hash
 from tasks.train import train
 
@@ -114,13 +114,12 @@ def main() -> None:
 
 def outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dict[str, int]:
     """Video id -> the fold that judges it; groups are never divided."""
-    labels = np.array([row["label"] for row in split_rows])
-    groups = np.array([row["component"] for row in split_rows])
-    dealer = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    rows = [{**row, "split": "train"} for row in split_rows]
     return {
-        split_rows[place]["video_id"]: fold
-        for fold, (_, places) in enumerate(dealer.split(labels, labels, groups))
-        for place in places
+        row["video_id"]: fold
+        for fold, dealt in enumerate(fold_splits(rows, folds=num_folds, seed=seed))
+        for row in dealt
+        if row["split"] == "val"
     }
 
 

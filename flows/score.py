@@ -8,7 +8,7 @@ from prefect import flow
 from flows.preprocess import preprocess, store_layout
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import MismatchError
-from reelcheck.settings import settings_hash
+from reelcheck.settings import differences, settings_hash
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, ScoreLayout
 from storage.tables import Row
@@ -63,11 +63,10 @@ def require_same_settings(
     """
     if trained == wanted:
         return
-    before, after = trained.model_dump(), wanted.model_dump()
-    differences = [f"{k}: {before[k]} != {after[k]}" for k in before if before[k] != after[k]]
+    found = differences(trained.model_dump(), wanted.model_dump())
     raise MismatchError(
         f"model {model_id} was trained with preprocessing {settings_hash(trained)}, asked for is "
-        f"{settings_hash(wanted)} ({'; '.join(differences)}); leave those settings out, or train "
+        f"{settings_hash(wanted)} ({'; '.join(found)}); leave those settings out, or train "
         "a model with them"
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
-from models.dataset import Draw, Look, digest, keypoints_of, twin_keys
+from models.dataset import Draw, Look, digest, twin_keys
 from reelcheck.train_config import TrainSettings
 from storage.tables import Row
 
@@ -141,7 +141,7 @@ def process_share(
 
 def blendable(rows: Sequence[Row]) -> list[int]:
     """Rows that can be blended with themselves: real, with known key points."""
-    return [n for n, row in enumerate(rows) if row["label"] == 0 and keypoints_of(row) is not None]
+    return [n for n, row in enumerate(rows) if row["label"] == 0 and row.get("keypoints_xy")]
 
 
 def blend_draws(rows: Sequence[Row]) -> list[Draw]:

@@ -130,3 +130,27 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_none(inner) for inner in value]
     return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """``name: before != after`` of every value in which nested settings differ."""
+    old, new = _flat(before), _flat(after)
+    return [
+        f"{name}: {old.get(name)} != {new.get(name)}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every innermost value under its name, such as ``phases.0.max_epochs``."""
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(str(place), inner) for place, inner in enumerate(value)]
+    else:
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, inner in items:
+        flat |= _flat(inner, f"{name}.{key}" if name else key)
+    return flat

@@ -69,6 +69,14 @@ _SEQUENCE_FIELDS = (
     _real("face_pixels", nullable=False),
 )
 
+_LOGIT_FIELDS = (
+    _text("sequence_id", nullable=False),
+    _text("video_id", nullable=False),
+    _integer("track_id", nullable=False),
+    _integer("num_frames", nullable=False),
+    _real("logit", nullable=False),
+)
+
 VIDEO_RESULTS = _schema(
     "video_results",
     _text("video_id", nullable=False),
@@ -107,14 +115,7 @@ SPLIT = _schema(
 )
 """One row per labelled video with crops; ``component`` never crosses a split."""
 
-LOGITS = _schema(
-    "logits",
-    _text("sequence_id", nullable=False),
-    _text("video_id", nullable=False),
-    _integer("track_id", nullable=False),
-    _integer("num_frames", nullable=False),
-    _real("logit", nullable=False),
-)
+LOGITS = _schema("logits", *_LOGIT_FIELDS)
 """One row per scored crop sequence."""
 
 LOG = _schema(
@@ -132,11 +133,7 @@ LOG = _schema(
 
 VALIDATION = _schema(
     "validation",
-    _text("sequence_id", nullable=False),
-    _text("video_id", nullable=False),
-    _integer("track_id", nullable=False),
-    _integer("num_frames", nullable=False),
-    _real("logit", nullable=False),
+    *_LOGIT_FIELDS,
     _integer("label", nullable=False),
     _integer("fold"),
 )

@@ -21,6 +21,7 @@ from models.sampling import EpochSampler, blend_draws
 from models.training import PhaseResult, TrainingData, fit_phase
 from reelcheck.card import PhaseSummary
 from reelcheck.errors import MismatchError, WeightsError
+from reelcheck.settings import differences
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.atomic import write_text
 from storage.checkpoints import Weights, read_weights, weights_to_bytes, write_weights
@@ -157,30 +158,12 @@ def _claim(model: ModelLayout, fingerprint: str) -> None:
     before = path.read_text(encoding="utf-8") if path.exists() else fingerprint
     # A run that has not finished an epoch, such as one with a wrong setting, is in nobody's way.
     if before != fingerprint and any(model.unfinished_dir.glob("*/*.ckpt")):
+        found = differences(json.loads(before), json.loads(fingerprint))
         raise MismatchError(
             f"{model.path} holds an unfinished run of other settings or data "
-            f"({_differences(before, fingerprint)}); give another --out folder, or delete that one"
+            f"({', '.join(found[:5])}); give another --out folder, or delete that one"
         )
     write_text(path, fingerprint)
-
-
-def _differences(before: str, after: str) -> str:
-    old, new = _flat(json.loads(before)), _flat(json.loads(after))
-    names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}: {old.get(name)} != {new.get(name)}" for name in names[:5])
-
-
-def _flat(value: object, name: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        items = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list):
-        items = [(str(place), inner) for place, inner in enumerate(value)]
-    else:
-        return {name: value}
-    flat: dict[str, object] = {}
-    for key, inner in items:
-        flat |= _flat(inner, f"{name}.{key}" if name else key)
-    return flat
 
 
 def _keep_phase(model: ModelLayout, number: int, result: PhaseResult) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from models.dataset import digest, keypoints_of
+from models.dataset import digest
+from models.sampling import blendable
 from reelcheck.errors import SettingsError, StoreError, TrainingError
 from reelcheck.train_config import TrainSettings
 from storage.tables import Row
@@ -64,13 +65,13 @@ def training_parts(
         # Validation blends only where it must do without labelled fakes.
         blended = {"train": train} | ({"val": val} if settings.self_blend == 1 else {})
         for name, rows in blended.items():
-            if not any(row["label"] == 0 and keypoints_of(row) is not None for row in rows):
+            if not blendable(rows):
                 raise TrainingError(
                     f"self_blend = {settings.self_blend:g}, but no real sequence of the {name} "
                     "part has key points; preprocess real videos, or use --set self_blend=0"
                 )
     if settings.self_blend == 1:
-        train, val = _blendable_rows(train), _blendable_rows(val)
+        train, val = ([rows[n] for n in blendable(rows)] for rows in (train, val))
     else:
         _require_both_labels("train", train)
         _require_both_labels("val", val)
@@ -138,10 +139,6 @@ def subset(split_rows: Sequence[Row], *, num_videos: int, seed: int) -> list[Row
         own.sort(key=lambda row: (digest(seed, str(row["component"])), row["video_id"]))
         kept |= {row["video_id"] for row in own[:wanted]}
     return [row for row in split_rows if row["split"] != "train" or row["video_id"] in kept]
-
-
-def _blendable_rows(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["label"] == 0 and keypoints_of(row) is not None]
 
 
 def _require_both_labels(name: str, rows: Sequence[Row]) -> None:

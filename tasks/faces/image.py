@@ -20,7 +20,7 @@ from tasks.faces.image_file import read_image, still_codec
 from tasks.faces.search import MIN_BELIEVED_CONFIDENCE, Pass, Sample, sighting_of
 from tasks.faces.stopwatch import Stopwatch
 from tasks.faces.track import Sighting
-from tasks.faces.video import cut_sequences, judged_tracks
+from tasks.faces.video import cut_faces
 from tasks.faces.views import AS_SHOWN, View, other_views
 
 MAX_SEARCH_PIXELS = 2048
@@ -73,13 +73,8 @@ def extract_image(
         with watch.stage("crop"):
             found = _found(frame, view, faces, settings)
             result = replace(result, head_rotation=found.view.rotation)
-            tracks = judged_tracks((found,), settings)
-            sequences = tuple(
-                sequence
-                for track_id, track, _ in tracks
-                for sequence in cut_sequences(video_id, track_id, track, found, settings)
-            )
-        result = replace(result, num_faces=len(tracks), sequences=sequences)
+            num_faces, sequences = cut_faces(video_id, (found,), settings)
+        result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
     except cv2.error as error:

@@ -79,14 +79,9 @@ def extract_video(
             num_faces=0,
             head_rotation=found.view.rotation if found.tracks else None,
         )
-        tracks = judged_tracks(passes, settings)
         with watch.stage("crop"):
-            sequences = tuple(
-                sequence
-                for track_id, track, its_pass in tracks
-                for sequence in cut_sequences(video_id, track_id, track, its_pass, settings)
-            )
-        result = replace(result, num_faces=len(tracks), sequences=sequences)
+            num_faces, sequences = cut_faces(video_id, passes, settings)
+        result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
     except cv2.error as error:
@@ -103,7 +98,24 @@ def _remark(found: Pass) -> str | None:
     return f"only {num_decoded} of {num_sampled} sampled frames could be decoded{cause}"
 
 
-def judged_tracks(
+def cut_faces(
+    video_id: str, passes: Sequence[Pass], settings: PreprocessSettings
+) -> tuple[int, tuple[CropSequence, ...]]:
+    """Number of the tracks that are judged, and their crop sequences.
+
+    Raises:
+        VideoError: no track is judged; the status says what they lack.
+    """
+    tracks = _judged_tracks(passes, settings)
+    sequences = [
+        sequence
+        for track_id, track, found in tracks
+        for sequence in _cut_sequences(video_id, track_id, track, found, settings)
+    ]
+    return len(tracks), tuple(sequences)
+
+
+def _judged_tracks(
     passes: Sequence[Pass], settings: PreprocessSettings
 ) -> list[tuple[int, Track, Pass]]:
     """Tracks, with their numbers, that are long and large enough.
@@ -143,10 +155,9 @@ def face_pixels(track: Track) -> float:
     return float(np.median([sighting.box.side_pixels for sighting in track]))
 
 
-def cut_sequences(
+def _cut_sequences(
     video_id: str, track_id: int, track: Track, found: Pass, settings: PreprocessSettings
 ) -> list[CropSequence]:
-    """The crop sequences of one judged track."""
     parts = [
         part
         for stretch in found.stretches(track)

@@ -1,6 +1,6 @@
 """Small videos of every kind, made with PyAV as they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tasks.faces.detect import FaceDetector
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ def encode(path: Path, recipe: Recipe) -> None:
             picture = smooth_picture(number, recipe.width, recipe.height)
             mux(av.VideoFrame.from_ndarray(picture, format="rgb24"))
         mux(None)
+
+
+@pytest.fixture(scope="module")
+def detector(face_model: Path) -> Iterator[FaceDetector]:
+    with FaceDetector(face_model, min_confidence=0.5) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,11 @@
 """What the real detector says of a rendered face."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from reelcheck.records import RGB, Frame
 from tasks.faces.detect import FaceDetector
 from tasks.synthetic.clip import render_frames
-
-
-@pytest.fixture(scope="module")
-def detector(face_model: Path) -> Iterator[FaceDetector]:
-    with FaceDetector(face_model, min_confidence=0.5) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """One video to crop sequences, with the real detector on rendered faces."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,12 +26,6 @@ from tasks.synthetic.dataset import write_h264
 
 VIDEO_ID = "0123456789abcdef" * 4
 Extract = Callable[..., VideoResult]
-
-
-@pytest.fixture(scope="module")
-def detector(face_model: Path) -> Iterator[FaceDetector]:
-    with FaceDetector(face_model, min_confidence=0.5) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

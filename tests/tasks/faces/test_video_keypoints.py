@@ -1,6 +1,6 @@
 """Key points from the detector to the crops that they are stored with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,6 @@ from tasks.faces.video import extract_video
 
 VIDEO_ID = "0123456789abcdef" * 4
 Extract = Callable[..., VideoResult]
-
-
-@pytest.fixture(scope="module")
-def detector(face_model: Path) -> Iterator[FaceDetector]:
-    with FaceDetector(face_model, min_confidence=0.5) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
