@@ -55,16 +55,19 @@ def demo(
     identities: Annotated[
         int, typer.Option("--identities", min=12, help="Rendered people (even).")
     ] = 40,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the faces, the split and the training.")
+    ] = 0,
 ) -> None:
     """Run the whole pipeline on rendered faces, with no data of your own.
 
-    Example: `reelcheck demo`
+    Example: `reelcheck demo --out demo-1 --seed 1`
     """
     from flows.demo import SYNTHETIC_NOTE, run_demo
 
     console.rule("[bold yellow]SYNTHETIC DEMO[/]")
     console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
-    result = run_demo(out, num_identities=identities)
+    result = run_demo(out, num_identities=identities, seed=seed)
     print_scores(result.scores)
     print_metrics("Held-out metrics on SYNTHETIC videos", result.metrics)
     console.print(SYNTHETIC_NOTE, style="yellow", markup=False)

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from reelcheck.errors import SettingsError
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.plan import SyntheticSettings, Video, plan_videos
 
@@ -53,7 +54,7 @@ def generate_dataset(
         The path of `labels.csv`.
 
     Raises:
-        ValueError: The folder holds other videos than `settings` asks for.
+        SettingsError: The folder holds other videos than `settings` asks for.
     """
     labels_path = out_dir / "labels.csv"
     is_claimed = _claim_folder(out_dir, settings)
@@ -115,11 +116,11 @@ def _claim_folder(out_dir: Path, settings: SyntheticSettings) -> bool:
     wanted = {**asdict(settings), "renderer_version": _RENDERER_VERSION}
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise ValueError(f"{out_dir} was made with other settings; choose another folder")
+            raise SettingsError(f"{out_dir} was made with other settings; choose another folder")
         return True
     # Videos of unknown origin would be taken for finished ones of this set.
     if (out_dir / "videos").exists() or (out_dir / "labels.csv").exists():
-        raise ValueError(f"{out_dir} holds videos or labels already; choose another folder")
+        raise SettingsError(f"{out_dir} holds videos or labels already; choose another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
     _replace_text(path, json.dumps(wanted, indent=2) + "\n")
     return False

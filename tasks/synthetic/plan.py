@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from reelcheck.errors import SettingsError
 from tasks.synthetic.clip import Kind
 from tasks.synthetic.fake import FakeKind
 
@@ -39,11 +40,13 @@ class SyntheticSettings:
     def __post_init__(self) -> None:
         """Refuse values that cannot be rendered before any file is written."""
         if self.num_identities < 2 or self.num_identities % 2:
-            raise ValueError(f"num_identities must be even and positive, got {self.num_identities}")
+            raise SettingsError(
+                f"num_identities must be even and positive, got {self.num_identities}"
+            )
         if self.height < 64 or self.height % 2:
-            raise ValueError(f"height must be even and at least 64 pixels, got {self.height}")
+            raise SettingsError(f"height must be even and at least 64 pixels, got {self.height}")
         if min(self.clips_per_identity, self.num_frames, self.fps) < 1 or self.seed < 0:
-            raise ValueError(f"counts and fps must be positive, seed not negative: {self}")
+            raise SettingsError(f"counts and fps must be positive, seed not negative: {self}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,15 @@ def test_bad_setting_gives_exit_code_2_and_one_line(
     assert named in assert_one_line_error(result.stderr)
 
 
+def test_odd_number_of_rendered_people_gives_exit_code_2_and_one_line(
+    reelcheck: Command, tmp_path: Path
+) -> None:
+    result = reelcheck("demo", "--out", tmp_path / "demo", "--identities", 13)
+    assert result.exit_code == 2
+    assert "num_identities must be even" in assert_one_line_error(result.stderr)
+    assert not (tmp_path / "demo").exists()
+
+
 def test_unreadable_settings_file_gives_exit_code_2(reelcheck: Command, tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("[preprocess\n", encoding="utf-8")

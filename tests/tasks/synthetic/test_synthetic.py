@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from reelcheck.errors import SettingsError
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import SyntheticSettings, generate_dataset, write_h264
 from tasks.synthetic.plan import plan_videos
@@ -80,17 +81,17 @@ def test_interrupted_run_renders_only_what_is_missing_and_the_same_bytes(labels_
 def test_folder_of_other_content_is_refused(labels_path, tmp_path):
     other = SyntheticSettings(num_identities=4, clips_per_identity=1, num_frames=12, seed=1)
     before = read_mtimes(labels_path.parent)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(SettingsError, match="choose another folder"):
         generate_dataset(labels_path.parent, other)
     assert read_mtimes(labels_path.parent) == before
     (tmp_path / "videos").mkdir()
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(SettingsError, match="choose another folder"):
         generate_dataset(tmp_path, SETTINGS)
 
 
 @pytest.mark.parametrize("kwargs", [{"num_identities": 3}, {"height": 97}, {"num_frames": 0}])
 def test_settings_that_cannot_be_rendered_are_refused(kwargs):
-    with pytest.raises(ValueError, match=next(iter(kwargs)).partition("_")[0]):
+    with pytest.raises(SettingsError, match=next(iter(kwargs)).partition("_")[0]):
         SyntheticSettings(**kwargs)
 
 
