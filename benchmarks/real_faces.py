@@ -27,8 +27,8 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 
-from models.calibration import calibrated_score
 from models.metrics import group_bootstrap_auc
+from models.verdict import calibrated_score
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.config import PreprocessSettings, RunSettings
@@ -14,7 +14,7 @@ from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
 from storage.layout import StoreLayout, preprocessed
-from storage.lock import store_lock
+from storage.lock import run_lock
 from tasks.collect import collect_tables
 from tasks.decode_pool import DecodePool
 from tasks.discover import contents_of, discover, plan_shards
@@ -58,9 +58,9 @@ def preprocess(
     # First, because without it all the rest would be for nothing.
     find_face_model(settings.face_model_sha256)
     hash_started = time.thread_time()
-    files = discover(source, layout, labels=labels, exclude=exclude or store)
+    files = task(name="discover")(discover)(source, layout, labels=labels, exclude=exclude or store)
     hashing = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
-    with store_lock(layout):
+    with run_lock(layout):
         remove_temporaries(layout.path)
         remove_temporaries(layout.shards_dir)
         write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")

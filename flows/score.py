@@ -1,37 +1,50 @@
-"""Flow: folder of videos + model -> result table."""
+"""Flow: files + model -> result table, one task per shard."""
 
-from collections.abc import Collection
+import json
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
-from flows.preprocess import preprocess, store_layout
-from reelcheck.config import PreprocessSettings, RunSettings
-from reelcheck.errors import MismatchError
-from reelcheck.settings import differences, settings_hash
-from storage.checkpoints import read_card
-from storage.layout import ModelLayout, ScoreLayout
+from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
+from storage.layout import ScoreLayout
 from storage.tables import Row
-from tasks.discover import find_files
-from tasks.score import load_detector, score_shard, write_scores
+from tasks.markdown import markdown_table
+from tasks.score import Scored, ScoreRequest, score_files, score_shard
+
+# The pool and the model cannot be part of a cache key: they are processes and memory.
+_score_shard = task(name="score shard", task_run_name="score {shard.name}", cache_policy=NO_CACHE)(
+    score_shard
+)
 
 
 @flow(name="score", validate_parameters=True)
 def score(
-    source: Path,
+    source: Path | str | list[str],
     model: Path,
     out: Path,
     settings: PreprocessSettings | None = None,
     run: RunSettings | None = None,
+    score_settings: ScoreSettings | None = None,
+    *,
+    retry_failed: bool = False,
+    limit: int | None = None,
+    sample: int | None = None,
 ) -> list[Row]:
     """Score every file of a folder; a second run does what is missing.
 
     Args:
-        source: folder of videos (searched through), or one video.
+        source: folder of videos and pictures (searched through), one of them, a pattern, ``@LIST``,
+            or several of these.
         model: a checkpoint folder.
-        out: folder for ``scores.parquet``, ``scores.csv`` and the work files.
+        out: folder for the tables, the page and the answers they are made from.
         settings: None: the model's own preprocessing. Anything else is refused.
         run: how to use the machine; None: the defaults.
+        score_settings: how to run the model; None: the defaults.
+        retry_failed: try failed videos again.
+        limit: only the first so many files.
+        sample: only so many files, by chance.
 
     Returns:
         The rows of the result table, one per input file.
@@ -39,37 +52,38 @@ def score(
     Raises:
         MismatchError: the settings given are not those that the model was trained with.
     """
-    card = read_card(ModelLayout(model))
-    settings = settings or card.preprocessing
-    require_same_settings(card.preprocessing, settings, model_id=card.model_id)
-    # First, because a model that cannot be loaded makes all the rest useless.
-    load_detector(model, card.model_id)
-    output = ScoreLayout(out)
-    layout = store_layout(output.store_dir, settings)
-    preprocess(source, output.store_dir, settings=settings, run=run, exclude=out)
-    files = _files(source, exclude=out)
-    for shard in layout.done_shards():
-        score_shard(shard, layout, ModelLayout(model), output)
-    return write_scores(files, layout, ModelLayout(model), output)
-
-
-def require_same_settings(
-    trained: PreprocessSettings, wanted: PreprocessSettings, *, model_id: str
-) -> None:
-    """Refuse preprocessing that the model was not trained with.
-
-    Raises:
-        MismatchError: naming every setting that differs.
-    """
-    if trained == wanted:
-        return
-    found = differences(trained.model_dump(), wanted.model_dump())
-    raise MismatchError(
-        f"model {model_id} was trained with preprocessing {settings_hash(trained)}, asked for is "
-        f"{settings_hash(wanted)} ({'; '.join(found)}); leave those settings out, or train "
-        "a model with them"
+    request = ScoreRequest(
+        sources=tuple(source) if isinstance(source, list) else (str(source),),
+        model=model,
+        out=out,
+        settings=settings,
+        run=run or RunSettings(),
+        score=score_settings or ScoreSettings(),
+        retry_failed=retry_failed,
+        limit=limit,
+        sample=sample,
     )
+    scored = score_files(request, score_shard=_score_shard)
+    counts = {**scored.summary["verdicts"], **scored.summary["statuses"]}
+    create_markdown_artifact(
+        markdown_table(("outcome", "files"), [(name, str(n)) for name, n in counts.items()]),
+        key="score-summary",
+    )
+    return scored.rows
 
 
-def _files(source: Path, *, exclude: Path) -> Collection[tuple[str, str]]:
-    return [(file.root, file.path) for file in find_files(source, exclude=exclude)]
+def score_as_flow(request: ScoreRequest) -> Scored:
+    """The same as a flow run of the server that is configured."""
+    rows = score(
+        list(request.sources),
+        request.model,
+        request.out,
+        settings=request.settings,
+        run=request.run,
+        score_settings=request.score,
+        retry_failed=request.retry_failed,
+        limit=request.limit,
+        sample=request.sample,
+    )
+    summary: Row = json.loads(ScoreLayout(request.out).summary_path.read_text(encoding="utf-8"))
+    return Scored(rows, summary)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.card import ModelCard
@@ -17,6 +17,7 @@ from storage.tables import read_rows
 from tasks import split as split_step
 from tasks import train as train_step
 from tasks.ablation import measure_variant, variants
+from tasks.export import ensure_onnx_files
 from tasks.parts import subset
 from tasks.plots import AblationRow, LearningPoint
 from tasks.report import report_with_pictures
@@ -68,6 +69,7 @@ def train(
     settings = settings or TrainSettings()
     layout = _split_store(store, settings, preprocessing)
     card = train_step.train(layout, ModelLayout(model), settings, engine=engine, notes=notes)
+    task(name="write ONNX files")(ensure_onnx_files)(ModelLayout(model))
     create_markdown_artifact(report_with_pictures(ModelLayout(model)), key="training-report")
     return card
 

@@ -7,7 +7,6 @@
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from sklearn.metrics import precision_recall_curve
 
 from reelcheck.card import Calibration
 
-Verdict = Literal["fake", "real", "inconclusive"]
 _TEMPERATURES = (0.05, 20.0)
 _EDGE = 1e-6
 """Scores are kept this far from 0 and 1 when turned back into logits."""
@@ -63,18 +61,6 @@ def best_f1_threshold(scores: NDArray[np.float64], labels: NDArray[np.int64]) ->
     best = float(thresholds[int(np.argmax(f1[:-1]))])
     below = scores[scores < best]
     return (best + float(below.max())) / 2 if len(below) else best
-
-
-def calibrated_score(video_logit: float, calibration: Calibration) -> float:
-    """Probability that the video is fake."""
-    return float(expit(video_logit / calibration.temperature))
-
-
-def verdict_of(score: float, calibration: Calibration) -> Verdict:
-    """Fake, real, or inconclusive inside the band."""
-    if score >= calibration.fake_from:
-        return "fake"
-    return "real" if score < calibration.real_below else "inconclusive"
 
 
 def _band(

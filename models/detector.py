@@ -4,6 +4,7 @@ Pixels -> backbone (each frame) -> judge (the frames of a sequence).
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -81,10 +82,18 @@ class Detector(nn.Module):
 
     def forward(self, batch: Batch) -> Detection:
         """Logits of a packed batch; no real value depends on how it was padded."""
-        features_ND = self.backbone(self.to_input(batch.frames_NCHW))
-        features_BTD = features_ND.new_zeros(*batch.mask_BT.shape, features_ND.shape[-1])
-        features_BTD[batch.mask_BT] = features_ND
-        detection: Detection = self.judge(features_BTD, batch.seconds_BT, batch.mask_BT)
+        return _answer(self, batch)
+
+    def encode(self, frames_NCHW: Tensor) -> Tensor:
+        """Features (N, D) of uint8 frames."""
+        features_ND: Tensor = self.backbone(self.to_input(frames_NCHW))
+        return features_ND
+
+    def judge_features(
+        self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor
+    ) -> Detection:
+        """The answer to features of ``encode``; the arguments are those of a judge."""
+        detection: Detection = self.judge(features_BTD, seconds_BT, mask_BT)
         return detection
 
     def to_input(self, frames_NCHW: Tensor) -> Tensor:
@@ -105,4 +114,32 @@ class Ensemble(nn.Module):
 
     def forward(self, batch: Batch) -> Detection:
         """Logits of a packed batch."""
-        return mean_detection([member(batch) for member in self.members])
+        return _answer(self, batch)
+
+    def encode(self, frames_NCHW: Tensor) -> Tensor:
+        """Features of all members, side by side."""
+        return torch.cat([member.encode(frames_NCHW) for member in self._detectors()], dim=1)
+
+    def judge_features(
+        self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor
+    ) -> Detection:
+        """The mean answer to features of ``encode``."""
+        parts = features_BTD.chunk(len(self.members), dim=-1)
+        return mean_detection(
+            [
+                member.judge_features(part_BTD, seconds_BT, mask_BT)
+                for member, part_BTD in zip(self._detectors(), parts, strict=True)
+            ]
+        )
+
+    def _detectors(self) -> Iterator[Detector]:
+        for member in self.members:
+            assert isinstance(member, Detector)
+            yield member
+
+
+def _answer(detector: Detector | Ensemble, batch: Batch) -> Detection:
+    features_ND = detector.encode(batch.frames_NCHW)
+    features_BTD = features_ND.new_zeros(*batch.mask_BT.shape, features_ND.shape[-1])
+    features_BTD[batch.mask_BT] = features_ND
+    return detector.judge_features(features_BTD, batch.seconds_BT, batch.mask_BT)

@@ -1,33 +1,55 @@
-"""Detector -> one ONNX file, proven to answer as the detector does.
+"""Detector -> ONNX, proven to answer as the detector does.
 
-Other runtimes take padded sequences, where our own batches are packed; the answers are the same.
+- For our own scoring in two files: the encoder, which takes frames, and the judge, which takes the
+  features of a sequence.
+- For other programs in one file, which takes padded sequences.
 """
 
 import copy
+import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
 import onnxruntime
 import torch
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional as F
 
 from models.batching import Batch
 from models.detector import Detector, Ensemble
-from models.judges import Detection, mean_detection
+from models.judges import Detection
+from models.runtime import (
+    ENCODER_INPUTS,
+    ENCODER_OUTPUTS,
+    JUDGE_INPUTS,
+    JUDGE_OUTPUTS,
+    Floats,
+    OnnxRuntime,
+    OpenVINORuntime,
+    Runtime,
+    encode_all,
+)
+from models.torch_runtime import TorchRuntime
 from reelcheck.errors import ExportError
+from reelcheck.records import RGB
 
 INPUTS = ("frames_BTCHW", "seconds_BT", "mask_BT")
-OUTPUTS = tuple(field.name for field in fields(Detection))
 
 _MAX_DIFFERENCE = 1e-4
-"""Between logits of eager torch and of onnxruntime; rounding alone gives less than 1e-5."""
+"""Between logits of eager torch and of a runtime, as a share of the largest where that is above 1;
+rounding alone gives less than 1e-5."""
 _MAX_BYTES = 2**31 - 1
 """Of one protobuf message, which an ONNX file with its weights inside is."""
 _CHECKED_SHAPES = ((1, 1), (3, 17), (2, 30))
 """B and T. Exporters have been seen to take a size of 1 for a constant."""
+
+
+_Answer = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,18 +62,24 @@ class Exported:
     """Largest one seen between its outputs and the detector's."""
 
 
-class PaddedDetector(nn.Module):
+@dataclass(frozen=True)
+class ExportedParts:
+    """An ONNX model in two files, as ``models.runtime`` takes them."""
+
+    encoder: bytes
+    judge: bytes
+    max_difference: float
+    """Largest one seen between a logit of its runtimes and the detector's."""
+
+
+class _PaddedDetector(nn.Module):
     """The same detector, or ensemble, for padded sequences; it shares the weights."""
 
     def __init__(self, detector: Detector | Ensemble) -> None:
         super().__init__()
-        self.members = nn.ModuleList(
-            detector.members if isinstance(detector, Ensemble) else [detector]
-        )
+        self.detector = detector
 
-    def forward(
-        self, frames_BTCHW: Tensor, seconds_BT: Tensor, mask_BT: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, frames_BTCHW: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> _Answer:
         """The fields of a ``Detection``.
 
         Args:
@@ -59,16 +87,37 @@ class PaddedDetector(nn.Module):
             seconds_BT: time of each frame; anything where the mask is False.
             mask_BT: True where there is a frame.
         """
-        answers = []
-        for member in self.members:
-            assert isinstance(member, Detector)
-            features_ND = member.backbone(member.to_input(frames_BTCHW.flatten(0, 1)))
-            # B and T of the tensor that is unflattened: those of another one would be compared
-            # with them, which fails where B is 1.
-            features_BTD = features_ND.unflatten(0, frames_BTCHW.shape[:2])
-            answers.append(member.judge(features_BTD, seconds_BT, mask_BT))
-        answer = mean_detection(answers)
-        return answer.logits_B, answer.frame_logits_BT, answer.frame_weights_BT
+        features_ND = self.detector.encode(frames_BTCHW.flatten(0, 1))
+        # B and T of the tensor that is unflattened: those of another one would be compared with
+        # them, which fails where B is 1.
+        features_BTD = features_ND.unflatten(  # type: ignore[no-untyped-call]  # torch's
+            0, frames_BTCHW.shape[:2]
+        )
+        return _fields(self.detector.judge_features(features_BTD, seconds_BT, mask_BT))
+
+
+class _Encoder(nn.Module):
+    """uint8 RGB frames as they lie in memory -> features."""
+
+    def __init__(self, detector: Detector | Ensemble) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, frames_NHWC: Tensor) -> Tensor:
+        """Features (N, D)."""
+        return self.detector.encode(frames_NHWC.permute(0, 3, 1, 2))
+
+
+class _Judge(nn.Module):
+    """Features of sequences -> the fields of a ``Detection``."""
+
+    def __init__(self, detector: Detector | Ensemble) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> _Answer:
+        """Arguments as in ``Detector.judge_features``."""
+        return _fields(self.detector.judge_features(features_BTD, seconds_BT, mask_BT))
 
 
 def export_onnx(
@@ -89,40 +138,99 @@ def export_onnx(
         ExportError: the detector cannot be expressed in ONNX, is too large for one file, or does
             not answer in onnxruntime as it does here.
     """
+    detector = _on_cpu(detector)
+    model = _onnx(
+        _PaddedDetector(detector),
+        dict(zip(INPUTS, _random_inputs(2, 3, crop_pixels), strict=True)),
+        {name: {0: Dim("B"), 1: Dim("T")} for name in INPUTS},
+        outputs=JUDGE_OUTPUTS,
+        metadata=metadata,
+    )
+    difference = _largest_difference(model, detector, crop_pixels)
+    _require_agreement(difference)
+    return Exported(model=model, max_difference=difference)
+
+
+def export_parts(detector: Detector | Ensemble, *, crop_pixels: int) -> ExportedParts:
+    """The two ONNX files that scoring without torch takes.
+
+    Args:
+        detector: on any device, in any mode; left as it is.
+        crop_pixels: side H = W of the frames.
+
+    Raises:
+        ExportError: as in ``export_onnx``.
+    """
+    detector = _on_cpu(detector)
+    frames_BTCHW, seconds_BT, mask_BT = _random_inputs(2, 3, crop_pixels)
+    frames_NHWC = frames_BTCHW.flatten(0, 1).permute(0, 2, 3, 1).contiguous()
+    with torch.inference_mode():
+        features_BTD = detector.encode(frames_BTCHW.flatten(0, 1)).reshape(*mask_BT.shape, -1)
+    sequences = {0: Dim("B"), 1: Dim("T")}
+    encoder = _onnx(
+        _Encoder(detector),
+        {ENCODER_INPUTS[0]: frames_NHWC},
+        {ENCODER_INPUTS[0]: {0: Dim("N")}},
+        outputs=ENCODER_OUTPUTS,
+    )
+    judge = _onnx(
+        _Judge(detector),
+        dict(zip(JUDGE_INPUTS, (features_BTD.clone(), seconds_BT, mask_BT), strict=True)),
+        dict.fromkeys(JUDGE_INPUTS, sequences),
+        outputs=JUDGE_OUTPUTS,
+    )
+    difference = _difference_of_runtimes(encoder, judge, detector, crop_pixels)
+    _require_agreement(difference)
+    return ExportedParts(encoder=encoder, judge=judge, max_difference=difference)
+
+
+def _on_cpu(detector: Detector | Ensemble) -> Detector | Ensemble:
+    """A copy that can be exported.
+
+    Raises:
+        ExportError: it is too large.
+    """
     num_bytes = sum(tensor.nbytes for tensor in detector.state_dict().values())
     if num_bytes > _MAX_BYTES:
         raise ExportError(
             f"the weights take {num_bytes / 2**30:.1f} GiB, an ONNX file holds at most 2; export "
             "one fold (folds/0) instead of the ensemble, or take a smaller backbone"
         )
-    detector = copy.deepcopy(detector).cpu().eval()
-    program = _program(PaddedDetector(detector).eval(), crop_pixels)
-    # Python's call stack at every node, with paths of this machine.
-    ClearMetadataAndDocStringPass()(program.model)
-    program.model.metadata_props.update(metadata)
-    model = program.model_proto.SerializeToString(deterministic=True)
-    difference = _largest_difference(model, detector, crop_pixels)
+    return copy.deepcopy(detector).cpu().eval()
+
+
+def _fields(answer: Detection) -> _Answer:
+    return answer.logits_B, answer.frame_logits_BT, answer.frame_weights_BT
+
+
+def _require_agreement(difference: float) -> None:
     if not difference <= _MAX_DIFFERENCE:  # nor is NaN
         raise ExportError(
-            f"onnxruntime and torch differ by {difference:g} in a logit, allowed is "
+            f"the exported model and torch differ by {difference:g} in a logit, allowed is "
             f"{_MAX_DIFFERENCE:g}; nothing was written. Are all the weights finite numbers? "
-            "Otherwise score with reelcheck itself"
+            "Otherwise score with the torch engine"
         )
-    return Exported(model=model, max_difference=difference)
 
 
-def _program(detector: PaddedDetector, crop_pixels: int) -> torch.onnx.ONNXProgram:
-    shape = {0: Dim("B"), 1: Dim("T")}
+def _onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    shapes: Mapping[str, Mapping[int, Dim]],
+    *,
+    outputs: Sequence[str],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """Content of an ONNX file; shapes say which axes may have any size."""
     with warnings.catch_warnings():
-        # One name for three inputs is what is wanted.
+        # One name for several inputs' axes is what is wanted.
         warnings.filterwarnings("ignore", message="# The axis name: [BT] will not be used")
         try:
             program = torch.onnx.export(
-                detector,
-                _random_inputs(2, 3, crop_pixels),
-                input_names=INPUTS,
-                output_names=OUTPUTS,
-                dynamic_shapes=dict.fromkeys(INPUTS, shape),
+                module.eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes=dict(shapes),
                 dynamo=True,
                 verbose=False,
             )
@@ -130,10 +238,14 @@ def _program(detector: PaddedDetector, crop_pixels: int) -> torch.onnx.ONNXProgr
             reason = " ".join(str(error).split())[:200]
             raise ExportError(
                 f"torch cannot express this detector in ONNX ({reason}); choose another "
-                "detector.backbone, or score with reelcheck itself"
+                "detector.backbone, or score with the torch engine"
             ) from error
     assert program is not None
-    return program
+    # Python's call stack at every node, with paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
+    program.model.metadata_props.update(metadata)
+    model: bytes = program.model_proto.SerializeToString(deterministic=True)
+    return model
 
 
 def _random_inputs(
@@ -143,10 +255,13 @@ def _random_inputs(
     generator = torch.Generator().manual_seed(num_sequences)
     shape = (num_sequences, num_frames)
     lengths_B = num_frames - torch.arange(num_sequences) * num_frames // (num_sequences + 1)
+    # Half smooth, as pictures are, half noise: either alone drives some networks to where rounding
+    # decides.
+    coarse = torch.rand((math.prod(shape), 3, 6, 6), generator=generator)
+    smooth = F.interpolate(coarse, (crop_pixels, crop_pixels), mode="bicubic").clamp(0, 1)
+    mixed = (smooth + torch.rand(smooth.shape, generator=generator)) * 127.5
     return (
-        torch.randint(
-            256, (*shape, 3, crop_pixels, crop_pixels), generator=generator, dtype=torch.uint8
-        ),
+        mixed.to(torch.uint8).unflatten(0, shape),  # type: ignore[no-untyped-call]  # torch's
         torch.rand(shape, generator=generator).cumsum(1),
         torch.arange(num_frames) < lengths_B[:, None],
     )
@@ -172,7 +287,37 @@ def _largest_difference(model: bytes, detector: Detector | Ensemble, crop_pixels
         with torch.inference_mode():
             detection = detector(batch)
         feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
-        for name, theirs in zip(OUTPUTS, session.run(OUTPUTS, feed), strict=True):
-            difference = (getattr(detection, name) - torch.from_numpy(theirs)).abs()
+        for name, theirs in zip(JUDGE_OUTPUTS, session.run(JUDGE_OUTPUTS, feed), strict=True):
+            ours = getattr(detection, name)
+            difference = (ours - torch.from_numpy(theirs)).abs() / ours.abs().max().clamp(min=1)
             differences.append(difference if difference.ndim == 1 else difference[mask_BT])
     return float(torch.cat(differences).max())
+
+
+def _difference_of_runtimes(
+    encoder: bytes, judge: bytes, detector: Detector | Ensemble, crop_pixels: int
+) -> float:
+    """Largest one between any runtime and torch, over sequences of several lengths."""
+    num_threads = torch.get_num_threads()
+    truth = TorchRuntime(detector)
+    runtimes = [
+        make(encoder, judge, num_threads=num_threads) for make in (OpenVINORuntime, OnnxRuntime)
+    ]
+    differences = []
+    for _, num_frames in _CHECKED_SHAPES:
+        frames_BTCHW, seconds_BT, _ = _random_inputs(1, num_frames, crop_pixels)
+        frames_NHWC = frames_BTCHW[0].permute(0, 2, 3, 1).contiguous().numpy()
+        expected, *others = (
+            _answers(runtime, frames_NHWC, seconds_BT[0].numpy()) for runtime in (truth, *runtimes)
+        )
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, and so refused
+            scale = max(1.0, float(np.abs(expected).max()))
+        differences += [np.abs(other - expected).max() / scale for other in others]
+    return float(np.max(differences))
+
+
+def _answers(runtime: Runtime, frames_NHWC: RGB, seconds_T: Floats) -> Floats:
+    """The logit, the frames' logits and their weights."""
+    [(_, features_TD)] = encode_all(runtime, [(None, frames_NHWC)])
+    answer = runtime.judge(features_TD, seconds_T)
+    return np.concatenate([[answer.logit], answer.frame_logits_T, answer.frame_weights_T])

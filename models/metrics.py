@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from models.calibration import verdict_of
+from models.verdict import verdict_of
 from reelcheck.card import Calibration
 
 Metrics = dict[str, float | int | None]

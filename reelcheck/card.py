@@ -80,3 +80,16 @@ class ModelCard(Settings):
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
     """What a reader must know, such as that the data was synthetic."""
+
+
+class OnnxFiles(Settings):
+    """What ``onnx.json`` says of the ONNX files beside a checkpoint."""
+
+    model_id: str
+    """Of the weights that they were made from."""
+    problem: str | None = None
+    """Why there are none."""
+    encoder_sha256: str | None = None
+    judge_sha256: str | None = None
+    max_difference: float | None = None
+    """Largest one seen between a logit of theirs and the network's in torch."""

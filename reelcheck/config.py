@@ -87,6 +87,17 @@ class RunSettings(Settings):
     """Store crops as zstd: two thirds of the bytes, nearly three times the reading time."""
 
 
+class ScoreSettings(Settings):
+    """How a model is run, and what is shown of its answers."""
+
+    engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
+    """auto: torch on a GPU, else OpenVINO. On a CPU all give the same logits up to 1e-4."""
+    num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 5
+    """Faces in the picture of each video."""
+    heat_maps: bool = True
+    """Below the faces of a video that is not judged real, what in them speaks for a fake."""
+
+
 class SplitSettings(Settings):
     """How videos are divided into train, val and test."""
 

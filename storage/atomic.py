@@ -32,3 +32,9 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write a file's content atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)

@@ -18,12 +18,16 @@ MODEL/
   tensorboard/                  curves of losses and metrics
   folds/<n>/                    of a cross-validation: each fold's MODEL
   unfinished/                   checkpoints of a run that is not done; deleted by it
+  encoder.onnx judge.onnx       the same model for scoring without torch
+  onnx.json                     which weights they were made from; written last
 STUDY/                          several models compared
   learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
   <version>/ (a MODEL) … champion a file that holds the version in use
-OUT/
-  work/ (a STORE) shards/<shard>.parquet scores.parquet scores.csv
+OUT/                            one scoring run's output
+  results/<key>/<video id>.json one content's answer; the key names model and settings
+  evidence/<key>/<video id>.jpg its most telling faces
+  scores.parquet scores.csv summary.json report.html
 """
 
 from dataclasses import dataclass
@@ -146,6 +150,21 @@ class ModelLayout:
         return self.path / "validation.parquet"
 
     @property
+    def encoder_path(self) -> Path:
+        """Frames -> features, for scoring without torch."""
+        return self.path / "encoder.onnx"
+
+    @property
+    def judge_path(self) -> Path:
+        """Features of a sequence -> logits, for scoring without torch."""
+        return self.path / "judge.onnx"
+
+    @property
+    def onnx_path(self) -> Path:
+        """What the two files were made from; written last."""
+        return self.path / "onnx.json"
+
+    @property
     def tensorboard_dir(self) -> Path:
         """Event files of TensorBoard."""
         return self.path / "tensorboard"
@@ -255,13 +274,36 @@ class ScoreLayout:
     path: Path
 
     @property
-    def store_dir(self) -> Path:
-        """Store of the crops that were made for this run."""
-        return self.path / "work"
+    def lock_path(self) -> Path:
+        """Locked while a run writes."""
+        return self.path / "lock"
 
-    def shard_path(self, *, model_id: str, preprocessing_hash: str, shard: str) -> Path:
-        """Logits of one shard under one model."""
-        return self.path / "shards" / f"{shard}.{preprocessing_hash}.{model_id}.parquet"
+    @property
+    def lock_holder_path(self) -> Path:
+        """Which run holds the lock; for people."""
+        return self.path / "lock.json"
+
+    def results_dir(self, key: str) -> Path:
+        """Folder of the answers of one model under one set of settings."""
+        return self.path / "results" / key
+
+    def result_path(self, key: str, video_id: str) -> Path:
+        """The answer for one content."""
+        return self.results_dir(key) / f"{video_id}.json"
+
+    def evidence_path(self, key: str, video_id: str) -> Path:
+        """Picture of its most telling faces."""
+        return self.path / "evidence" / key / f"{video_id}.jpg"
+
+    @property
+    def summary_path(self) -> Path:
+        """What the last run did, and how long it took."""
+        return self.path / "summary.json"
+
+    @property
+    def report_path(self) -> Path:
+        """The result for people."""
+        return self.path / "report.html"
 
     @property
     def parquet_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""One run at a time in one folder of a store.
+"""One run at a time in one folder.
 
 The operating system holds the lock for the process and lets it go when the process ends, however
 it ends; the file that says who holds it is for people only.
@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 
 from reelcheck.errors import StoreError
 from storage.atomic import write_text
-from storage.layout import StoreLayout
+from storage.layout import ScoreLayout, StoreLayout
 
 
 @contextmanager
-def store_lock(layout: StoreLayout) -> Iterator[None]:
-    """Hold the only right to write to one preprocessing of a store.
+def run_lock(layout: StoreLayout | ScoreLayout) -> Iterator[None]:
+    """Hold the only right to write to one preprocessing of a store, or to one scoring output.
 
     Raises:
         StoreError: another run holds it; the message says which.
@@ -33,7 +33,7 @@ def store_lock(layout: StoreLayout) -> Iterator[None]:
     except Timeout:
         raise StoreError(
             f"{layout.path} is in use by another run{_holder(layout.lock_holder_path)}; wait until "
-            "it has ended, or write to another folder with --store"
+            "it has ended, or write to another folder"
         ) from None
     try:
         holder = {

@@ -5,7 +5,7 @@ A change of meaning or of columns raises ``SCHEMA_VERSION``; readers refuse othe
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 
 def _schema(name: str, *fields: pa.Field) -> pa.Schema:
@@ -115,9 +115,6 @@ SPLIT = _schema(
 )
 """One row per labelled video with crops; ``component`` never crosses a split."""
 
-LOGITS = _schema("logits", *_LOGIT_FIELDS)
-"""One row per scored crop sequence."""
-
 LOG = _schema(
     "log",
     _integer("fold"),
@@ -139,6 +136,36 @@ VALIDATION = _schema(
 )
 """One row per crop sequence that training chose by; of a fold, what that fold had not seen."""
 
+_TRACK = pa.struct(
+    [
+        _integer("track_id"),
+        _real("start_seconds"),
+        _real("end_seconds"),
+        _integer("num_frames"),
+        pa.field("box_xyxy", pa.list_(pa.float64(), 4)),
+        _real("face_pixels"),
+        _real("sharpness"),
+        _real("brightness"),
+        _real("logit"),
+        _real("score"),
+    ]
+)
+_SEGMENT = pa.struct(
+    [_integer("track_id"), _real("start_seconds"), _real("end_seconds"), _real("score")]
+)
+_FRAME = pa.struct(
+    [
+        _integer("track_id"),
+        _integer("frame_index"),
+        _real("pts_seconds"),
+        _real("score"),
+        _real("weight"),
+        pa.field("is_evidence", pa.bool_()),
+    ]
+)
+STAGES = ("demux", "decode", "detect", "crop", "model")
+"""Where a video's CPU seconds go, in this order."""
+
 SCORES = _schema(
     "scores",
     _text("path", nullable=False),
@@ -148,9 +175,43 @@ SCORES = _schema(
     _real("score"),
     _text("verdict"),
     _real("logit"),
-    _integer("num_faces"),
-    _integer("num_frames"),
+    _real("threshold"),
+    _real("real_below"),
+    _real("fake_from"),
+    _integer("num_frames_used"),
+    pa.field("quality_flags", pa.list_(pa.string()), nullable=False),
+    _text("root", nullable=False),
+    _integer("size_bytes"),
+    _integer("mtime_ns"),
+    *_RESULT_FIELDS,
+    *(_real(f"{stage}_seconds") for stage in STAGES),
+    pa.field("tracks", pa.list_(_TRACK), nullable=False),
+    pa.field("segments", pa.list_(_SEGMENT), nullable=False),
+    pa.field("frames", pa.list_(_FRAME), nullable=False),
+    _text("evidence_path"),
     _text("model_id", nullable=False),
     _text("preprocessing_hash", nullable=False),
 )
-"""The result: one row per input file; score, verdict and logit are null unless status is ok."""
+"""The result: one row per input file; score, verdict and logit are null unless status is ok.
+
+- ``score`` is the calibrated probability; below ``real_below`` the verdict is real, from
+  ``fake_from`` on fake, between the two inconclusive.
+- ``tracks``: one per face, the most suspicious first; the first one's score is the video's. Box,
+  sharpness and brightness are medians over its frames.
+- ``segments``: overlapping stretches of a face track, judged like a whole one, highest score first.
+- ``frames``: every frame that was judged, by track and time: what it alone says (``score``, of the
+  frame head, not calibrated by itself) and its share in the answer (``weight``).
+- ``evidence_path``: picture, relative to the table, with the crops of the frames marked
+  ``is_evidence``, left to right in the order of ``frames``; where there is a second row, it shows
+  what of each face speaks for a fake.
+"""
+
+SCORES_CSV = _schema(
+    "scores_csv",
+    *(
+        _text(field.name) if field.name == "quality_flags" else field
+        for field in SCORES
+        if field.name == "quality_flags" or not pa.types.is_nested(field.type)
+    ),
+)
+"""The same for spreadsheets: flat columns, flags as words."""

@@ -8,11 +8,9 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-from prefect import task
 
 from reelcheck.errors import SourceError
 from reelcheck.progress import progress_bar
@@ -34,7 +32,6 @@ class KnownResult:
     """Of ``VIDEO_RESULTS``."""
 
 
-@task(name="discover")
 def discover(
     source: Path, layout: StoreLayout, *, labels: Path | None, exclude: Path | None
 ) -> list[InputFile]:
@@ -56,14 +53,22 @@ def discover(
         raise SourceError(f"{source} holds no files; give a folder of videos or one video")
     # Labels first: a wrong table must not cost hours of hashing.
     files = label_files(found, labels, is_complete=source.is_dir())
-    known: dict[tuple[str, str, int | None, int | None], str] = {}
-    if layout.videos_path.exists():
-        for row in read_rows(layout.videos_path, VIDEOS):
-            known[row["root"], row["path"], row["size_bytes"], row["mtime_ns"]] = row["video_id"]
+    known = read_rows(layout.videos_path, VIDEOS) if layout.videos_path.exists() else []
+    return identify(files, known)
+
+
+def identify(files: Sequence[InputFile], known: Iterable[Row]) -> list[InputFile]:
+    """The files with the hashes of their contents.
+
+    Args:
+        files: as found.
+        known: rows of an earlier run's table with root, path, size_bytes, mtime_ns and video_id.
+    """
+    known_ids = {_version_of(row): row["video_id"] for row in known}
     identified = []
     with progress_bar(total=len(files), description="identify", unit="files") as bar:
         for file in files:
-            video_id = known.get((file.root, file.path, file.size_bytes, file.mtime_ns))
+            video_id = known_ids.get(_version_of(asdict(file)))
             identified.append(replace(file, video_id=video_id) if video_id else _identified(file))
             bar.update(1)
     return identified
@@ -80,7 +85,7 @@ def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
     if source.is_dir():
         root = source.resolve()
         paths = _walk(root, exclude.resolve() if exclude else None)
-    elif source.exists():
+    elif source.exists() or source.is_symlink():  # a broken link becomes a row
         root = source.parent.resolve()
         paths = [root / source.name]
     else:
@@ -95,6 +100,10 @@ def contents_of(files: Iterable[InputFile]) -> dict[str, str]:
         if file.video_id is not None and file.status is None:
             paths.setdefault(file.video_id, str(Path(file.root) / file.path))
     return dict(sorted(paths.items()))
+
+
+def _version_of(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in ("root", "path", "size_bytes", "mtime_ns"))
 
 
 def plan_shards(
@@ -115,7 +124,18 @@ def plan_shards(
         for video_id, known in known_results(layout).items()
         if known.row["status"] not in again
     }
-    items = [item for item in contents_of(files).items() if item[0] not in done]
+    todo = {key: path for key, path in contents_of(files).items() if key not in done}
+    return shards_of(todo, shard_size=shard_size)
+
+
+def shards_of(paths: Mapping[str, str], *, shard_size: int) -> tuple[Shard, ...]:
+    """Shards of contents.
+
+    Args:
+        paths: video id -> one path of the content.
+        shard_size: contents of each.
+    """
+    items = sorted(paths.items())
     parts = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
     return tuple(_shard(part, f"{n}/{len(parts)}") for n, part in enumerate(parts, start=1))
 

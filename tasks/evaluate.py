@@ -10,11 +10,11 @@ import pandas as pd
 from prefect import task
 
 from models.aggregation import video_logits
-from models.calibration import calibrated_score
 from models.dataset import CropDataset
 from models.inference import score_sequences
 from models.metrics import Metrics, video_metrics
-from reelcheck.card import Calibration
+from models.verdict import calibrated_score
+from reelcheck.card import Calibration, ModelCard
 from reelcheck.errors import MismatchError, StoreError
 from reelcheck.progress import progress_bar
 from reelcheck.status import Status
@@ -23,8 +23,8 @@ from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows
+from tasks.networks import load_detector
 from tasks.parts import rows_by_split
-from tasks.score import load_detector, require_same_preprocessing
 
 Evaluation = dict[str, Any]
 """Metrics with the model, split and part that they belong to."""
@@ -56,6 +56,20 @@ def evaluate(layout: StoreLayout, model: ModelLayout, *, part: str = "test") -> 
     metrics: Evaluation = {**measured, **_coverage(layout)}
     write_text(model.evaluation_path, json.dumps(metrics, indent=2) + "\n")
     return metrics
+
+
+def require_same_preprocessing(card: ModelCard, layout: StoreLayout) -> None:
+    """Refuse crops that were made otherwise than those the model was trained on.
+
+    Raises:
+        MismatchError: naming the two hashes.
+    """
+    if card.preprocessing_hash != layout.preprocessing_hash:
+        raise MismatchError(
+            f"model {card.model_id} was trained on crops of preprocessing "
+            f"{card.preprocessing_hash}, the store holds {layout.preprocessing_hash}; run "
+            "preprocess again with the model's settings (they are in its card.json)"
+        )
 
 
 def require_unseen(rows: Sequence[Row], split_rows: Sequence[Row], model: ModelLayout) -> None:

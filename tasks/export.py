@@ -1,14 +1,16 @@
-"""A checkpoint -> one ONNX file that other runtimes can score with."""
+"""A checkpoint -> ONNX: the two files that our scoring takes, or one for other programs."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-from models.export import export_onnx
-from reelcheck.errors import SettingsError
-from storage.atomic import atomic_path
-from storage.checkpoints import read_card
+from models.export import export_onnx, export_parts
+from reelcheck.card import OnnxFiles
+from reelcheck.errors import ExportError, SettingsError
+from storage.atomic import write_bytes, write_text
+from storage.checkpoints import read_card, read_onnx_record
 from storage.layout import ModelLayout
-from tasks.score import load_detector
+from tasks.networks import load_detector
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,40 @@ def export_model(model: ModelLayout, out: Path) -> ExportResult:
             "threshold": repr(card.calibration.threshold),
         },
     )
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(exported.model)
+    write_bytes(out, exported.model)
     return ExportResult(
         path=out, max_difference=exported.max_difference, num_bytes=len(exported.model)
     )
+
+
+def ensure_onnx_files(model: ModelLayout) -> OnnxFiles:
+    """The files that scoring without torch takes, written beside the checkpoint unless there.
+
+    Where the model cannot be expressed in ONNX, their record says why, and nobody tries again.
+
+    Raises:
+        StoreError: the folder holds no complete model.
+        MismatchError: the weights are not those that the card describes.
+        OSError: the folder cannot be written to.
+    """
+    card = read_card(model)
+    if (made := read_onnx_record(model)) is not None and made.model_id == card.model_id:
+        return made
+    model.onnx_path.unlink(missing_ok=True)
+    try:
+        parts = export_parts(
+            load_detector(model.path, card.model_id), crop_pixels=card.preprocessing.crop_pixels
+        )
+    except ExportError as error:
+        made = OnnxFiles(model_id=card.model_id, problem=str(error))
+    else:
+        made = OnnxFiles(
+            model_id=card.model_id,
+            encoder_sha256=sha256(parts.encoder).hexdigest(),
+            judge_sha256=sha256(parts.judge).hexdigest(),
+            max_difference=parts.max_difference,
+        )
+        write_bytes(model.encoder_path, parts.encoder)
+        write_bytes(model.judge_path, parts.judge)
+    write_text(model.onnx_path, made.model_dump_json(indent=2) + "\n")
+    return made

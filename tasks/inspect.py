@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import StoreError, VideoError
 from reelcheck.status import Status
-from storage.atomic import atomic_path
+from storage.atomic import write_bytes
 from storage.crops import CropReader
 from storage.hashing import sha256_of
 from storage.layout import StoreLayout
@@ -50,8 +50,7 @@ def write_contact_sheet(layout: StoreLayout, video: str, out: Path, run: RunSett
     is_done, png = cv2.imencode(".png", cv2.cvtColor(draw_sheet(sheet), cv2.COLOR_RGB2BGR))
     if not is_done:
         raise StoreError(f"the contact sheet of {video!r} cannot be made into a PNG file")
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(png.tobytes())
+    write_bytes(out, png.tobytes())
 
 
 def gather_sheet(layout: StoreLayout, video: str, run: RunSettings) -> Sheet:

@@ -23,11 +23,11 @@ from reelcheck.card import PhaseSummary
 from reelcheck.errors import MismatchError, WeightsError
 from reelcheck.settings import differences
 from reelcheck.train_config import EngineSettings, TrainSettings
-from storage.atomic import write_text
-from storage.checkpoints import Weights, read_weights, weights_to_bytes, write_weights
+from storage.atomic import write_bytes, write_text
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import LOG
 from storage.tables import Row, write_csv
+from storage.weights import Weights, read_weights, weights_to_bytes
 from tasks.parts import Parts
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _claim(model: ModelLayout, fingerprint: str) -> None:
 
 
 def _keep_phase(model: ModelLayout, number: int, result: PhaseResult) -> None:
-    write_weights(model.phase_weights_path(number), weights_to_bytes(result.weights))
+    write_bytes(model.phase_weights_path(number), weights_to_bytes(result.weights))
     kept = {"summary": result.summary.model_dump(), "log": result.log}
     write_text(model.phase_path(number), json.dumps(kept))
 

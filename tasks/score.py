@@ -1,152 +1,350 @@
-"""Crops + checkpoint -> logits per shard, and logits + files -> the result table."""
+"""Files + checkpoint -> result table; on a CPU without torch, and without Prefect.
 
-import math
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import asdict
-from functools import lru_cache
+Decode processes hand over face crops, the model judges them as they come, and each content's answer
+is written at once: nothing that was done is done again, whatever ends the run. The tables are made
+from the answers, so a second run writes the same bytes.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from os import times
 from pathlib import Path
+from typing import Any
 
-from prefect import task
+import numpy as np
 
-from models.aggregation import video_logits
-from models.calibration import calibrated_score, verdict_of
-from models.dataset import CropDataset
-from models.detector import Detector, Ensemble
-from models.inference import best_device, score_sequences
+from models.runtime import Floats, Judgement, Runtime, encode_all
 from reelcheck.card import ModelCard
+from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.errors import MismatchError
-from reelcheck.progress import progress_bar
-from reelcheck.records import ScoredSequence
-from reelcheck.status import Status
-from storage.checkpoints import read_card, read_weights
-from storage.hashing import sha256_of
-from storage.layout import ModelLayout, ScoreLayout, StoreLayout
-from storage.schemas import LOGITS, SCORES, SEQUENCES, VIDEOS
+from reelcheck.progress import video_progress
+from reelcheck.records import RGB, InputFile, Shard, VideoResult
+from reelcheck.settings import differences, settings_hash
+from reelcheck.status import FAILURES, RETRIED
+from storage.atomic import remove_temporaries, write_bytes, write_text
+from storage.checkpoints import read_card
+from storage.layout import ModelLayout, ScoreLayout
+from storage.lock import run_lock
+from storage.schemas import SCHEMA_VERSION, SCORES, SCORES_CSV, STAGES
 from storage.tables import Row, read_rows, write_csv, write_table
+from tasks.decode_pool import DecodePool
+from tasks.discover import contents_of, identify, shards_of
+from tasks.evidence import evidence_picture, heat_maps, most_telling
+from tasks.inputs import find_inputs, sampled, settled
+from tasks.judging import JudgedTrack, judge_sequences, video_row
+from tasks.page import render_report
+from tasks.runtimes import open_runtime
 
 
-@task(name="score shard", task_run_name="score {shard}")
-def score_shard(shard: str, layout: StoreLayout, model: ModelLayout, out: ScoreLayout) -> int:
-    """Write the logits of one shard's sequences; does nothing where they are there already.
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """What to score, with what, and where to write."""
 
-    Returns:
-        Number of sequences.
-    """
-    card = read_card(model)
-    target = logits_path(out, layout, card, shard)
-    rows = read_rows(layout.shard_sequences_path(shard), SEQUENCES)
-    wanted = [row["sequence_id"] for row in rows]
-    if target.exists() and wanted == [row["sequence_id"] for row in read_rows(target, LOGITS)]:
-        return len(rows)
-    detector = load_detector(model.path, card.model_id)
-    with progress_bar(total=len(rows), description="score", unit="sequences") as bar:
-        scored = score_sequences(detector, CropDataset(layout, rows), on_batch=bar.update)
-    write_table(target, [asdict(sequence) for sequence in scored], LOGITS)
-    return len(scored)
+    sources: tuple[str, ...]
+    """As in ``find_inputs``."""
+    model: Path
+    out: Path
+    settings: PreprocessSettings | None = None
+    """None: the model's own. Anything else is refused."""
+    run: RunSettings = field(default_factory=RunSettings)
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    retry_failed: bool = False
+    """Try failed videos again."""
+    limit: int | None = None
+    """Only the first so many files."""
+    sample: int | None = None
+    """Only so many files by chance."""
+    settled_seconds: float = 0.0
+    """Leave out files that were written to within so many seconds."""
 
 
-@task(name="write scores")
-def write_scores(
-    files: Collection[tuple[str, str]], layout: StoreLayout, model: ModelLayout, out: ScoreLayout
-) -> list[Row]:
-    """Write ``scores.csv`` and ``scores.parquet``: one row per input file.
+@dataclass(frozen=True)
+class Scored:
+    """What a run gave."""
+
+    rows: list[Row]
+    """One per file."""
+    summary: Row
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """What all shards of a run share."""
+
+    card: ModelCard
+    runtime: Runtime
+    output: ScoreLayout
+    key: str
+    """Names model and settings; answers under another key are others."""
+    settings: ScoreSettings
+
+
+OnRow = Callable[[str, Row], object]
+"""Called with a path and the answer for its content, as soon as it is written."""
+ScoreShard = Callable[[Shard, Scorer, DecodePool, OnRow], None]
+
+
+def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -> None:
+    """Judge a shard's videos and write the answer for each."""
+    paths = dict(zip(shard.video_ids, shard.paths, strict=True))
+    for result, row in _judged(pool.results(shard), scorer):
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **row}, indent=1, allow_nan=False)
+        write_text(scorer.output.result_path(scorer.key, result.video_id), text + "\n")
+        on_row(paths[result.video_id], row)
+
+
+def score_files(
+    request: ScoreRequest,
+    *,
+    on_row: OnRow = lambda path, row: None,
+    score_shard: ScoreShard = score_shard,
+) -> Scored:
+    """Score every file that the sources name; a second run does what is missing.
 
     Args:
-        files: root and path of the files that were asked for.
-        layout: the store that holds their crops.
-        model: the checkpoint.
-        out: where the logits are and the tables go.
+        request: what to do.
+        on_row: see there.
+        score_shard: the function above, or one that does the same and is watched.
+
+    Raises:
+        MismatchError: the settings given are not those that the model was trained with.
+        SourceError: there is nothing to score.
+        StoreError: no model, or another run writes to the output.
     """
+    started, cpu_started = time.perf_counter(), _cpu_seconds()
+    model, output = ModelLayout(request.model), ScoreLayout(request.out)
     card = read_card(model)
-    sequences = [
-        ScoredSequence(**row)
-        for shard in layout.done_shards()
-        if (path := logits_path(out, layout, card, shard)).exists()
-        for row in read_rows(path, LOGITS)
-    ]
-    wanted = set(files)
-    videos = [v for v in read_rows(layout.videos_path, VIDEOS) if (v["root"], v["path"]) in wanted]
-    rows = score_rows(videos, sequences, card)
-    write_csv(out.csv_path, rows, SCORES)
-    write_table(out.parquet_path, rows, SCORES)
-    return rows
-
-
-def score_rows(
-    videos: Iterable[Row], sequences: Iterable[ScoredSequence], card: ModelCard
-) -> list[Row]:
-    """One score row per video row; without status ok there is no score, no verdict, no logit."""
-    sequences = list(sequences)
-    num_frames: dict[str, int] = defaultdict(int)
-    for sequence in sequences:
-        num_frames[sequence.video_id] += sequence.num_frames
-    logits = video_logits(sequences)
-    rows = []
-    for video in videos:
-        row = {
-            **{key: video[key] for key in ("path", "video_id", "status", "reason", "num_faces")},
+    _require_same_settings(card, request.settings)
+    files = _chosen(request)
+    # Before the files are read, because without a model all the rest would be for nothing.
+    runtime = open_runtime(model, engine=request.score.engine)
+    scorer = Scorer(card, runtime, output, _key(card, runtime, request.score), request.score)
+    with run_lock(output):
+        remove_temporaries(output.results_dir(scorer.key))
+        known = read_rows(output.parquet_path, SCORES) if output.parquet_path.exists() else []
+        files = identify(files, known)
+        contents = contents_of(files)
+        todo = _todo(scorer, contents, retry_failed=request.retry_failed)
+        names = {str(Path(file.root) / file.path): file.path for file in files}
+        _score(todo, scorer, request.run, lambda path, row: on_row(names[path], row), score_shard)
+        rows = _rows(files, scorer)
+        summary = {
+            **_counts(rows),
+            "num_new": len(todo),
+            "engine": runtime.name,
             "model_id": card.model_id,
-            "preprocessing_hash": card.preprocessing_hash,
+            "stage_seconds": _stage_seconds(rows, new=todo),
         }
-        if video["status"] == Status.OK:
-            row["num_frames"] = num_frames[video["video_id"]]
-            row |= _judged(logits.get(video["video_id"], math.nan), card)
-        rows.append(row)
+        wall_seconds = time.perf_counter() - started
+        summary |= {
+            "wall_seconds": round(wall_seconds, 2),
+            "cpu_seconds": round(_cpu_seconds() - cpu_started, 2),
+            "videos_per_second": round(len(todo) / wall_seconds, 3),
+        }
+        summary = _write(rows, summary, scorer)
+    return Scored(rows, summary)
+
+
+def _chosen(request: ScoreRequest) -> list[InputFile]:
+    is_watching = request.settled_seconds > 0
+    files = find_inputs(request.sources, exclude=request.out, may_be_empty=is_watching)
+    if is_watching:
+        files = settled(files, seconds=request.settled_seconds)
+    if request.sample is not None:
+        files = sampled(files, num_files=request.sample)
+    return files[: request.limit]
+
+
+def _require_same_settings(card: ModelCard, wanted: PreprocessSettings | None) -> None:
+    trained = card.preprocessing
+    if wanted is None or trained == wanted:
+        return
+    found = differences(trained.model_dump(), wanted.model_dump())
+    raise MismatchError(
+        f"model {card.model_id} was trained with preprocessing {settings_hash(trained)}, asked "
+        f"for is {settings_hash(wanted)} ({'; '.join(found)}); leave those settings out, or train "
+        "a model with them"
+    )
+
+
+def _key(card: ModelCard, runtime: Runtime, settings: ScoreSettings) -> str:
+    """Everything that decides the answers, apart from the videos."""
+    shown = settings.model_dump(exclude={"engine"})
+    parts = [card.calibration.model_dump(), card.aggregation, shown, runtime.name, SCHEMA_VERSION]
+    digest = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{card.model_id}.{card.preprocessing_hash}.{digest}"
+
+
+def _todo(scorer: Scorer, contents: Mapping[str, str], *, retry_failed: bool) -> dict[str, str]:
+    again = RETRIED | FAILURES if retry_failed else RETRIED
+    todo = {}
+    for video_id, path in contents.items():
+        answer = _answer(scorer, video_id)
+        if answer is None or answer["status"] in again:
+            todo[video_id] = path
+    return todo
+
+
+def _answer(scorer: Scorer, video_id: str) -> Row | None:
+    try:
+        text = scorer.output.result_path(scorer.key, video_id).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    answer: Row = json.loads(text)
+    return answer
+
+
+def _score(
+    todo: Mapping[str, str],
+    scorer: Scorer,
+    run: RunSettings,
+    on_row: OnRow,
+    score_shard: ScoreShard,
+) -> None:
+    shards = shards_of(todo, shard_size=run.shard_size)
+    with (
+        DecodePool(shards, scorer.card.preprocessing, run) as pool,
+        video_progress(total=len(todo), description="score") as advance,
+    ):
+
+        def done(path: str, row: Row) -> None:
+            advance(row["num_frames_decoded"] or 0)
+            on_row(path, row)
+
+        for shard in shards:
+            score_shard(shard, scorer, pool, done)
+
+
+def _judged(results: Iterable[VideoResult], scorer: Scorer) -> Iterator[tuple[VideoResult, Row]]:
+    """Each result with its row; frames of several videos go through the model together."""
+    clocked = _Clocked(scorer.runtime)
+    settings = scorer.card.preprocessing
+    side = settings.crop_pixels
+    no_crops = np.zeros((0, side, side, 3), np.uint8)
+    items = (
+        (result, np.concatenate([no_crops, *(s.crops_THWC for s in result.sequences)]))
+        for result in results
+    )
+    for result, features_ND in encode_all(clocked, items):
+        started = time.process_time()
+        tracks = judge_sequences(
+            result.sequences, features_ND, clocked, min_frames=settings.min_sequence_frames
+        )
+        row = video_row(result, tracks, scorer.card, model_seconds=0.0)
+        if row.get("verdict") is not None:
+            row |= _evidence(result.video_id, tracks, row, scorer)
+        spent = time.process_time() - started + len(features_ND) * clocked.seconds_per_frame
+        yield result, row | {"model_seconds": round(spent, 4)}
+
+
+def _evidence(
+    video_id: str, tracks: Sequence[JudgedTrack], row: Row, scorer: Scorer
+) -> dict[str, Any]:
+    """Write the picture of the worst track's most telling frames, and mark these."""
+    found = most_telling(tracks[0], num_frames=scorer.settings.num_evidence_frames)
+    if not found:
+        return {"evidence_path": None}
+    crops = [crop for _, crop in found.values()]
+    has_maps = scorer.settings.heat_maps and row["verdict"] != "real"
+    maps = heat_maps(np.stack(crops), scorer.runtime) if has_maps else None
+    path = scorer.output.evidence_path(scorer.key, video_id)
+    write_bytes(path, evidence_picture(crops, maps))
+    frames = [
+        {**f, "is_evidence": f["track_id"] == tracks[0].track_id and f["frame_index"] in found}
+        for f in row["frames"]
+    ]
+    return {"evidence_path": path.relative_to(scorer.output.path).as_posix(), "frames": frames}
+
+
+class _Clocked:
+    """A runtime that counts the CPU seconds of its encoder."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.name = runtime.name
+        self.batch_size = runtime.batch_size
+        self._seconds, self._num_frames = 0.0, 0
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """CPU seconds, so far."""
+        return self._seconds / max(1, self._num_frames)
+
+    def encode(self, frames_NHWC: RGB) -> Floats:
+        """See ``Runtime``."""
+        started = time.process_time()
+        features_ND = self._runtime.encode(frames_NHWC)
+        self._seconds += time.process_time() - started
+        self._num_frames += len(frames_NHWC)
+        return features_ND
+
+    def judge(self, features_TD: Floats, seconds_T: Floats) -> Judgement:
+        """See ``Runtime``."""
+        return self._runtime.judge(features_TD, seconds_T)
+
+
+def _rows(files: Iterable[InputFile], scorer: Scorer) -> list[Row]:
+    """One row per file; copies of one content have the same answer."""
+    rows = []
+    for file in files:
+        row: Row = {name: getattr(file, name) for name in _FILE_COLUMNS}
+        if file.status is None:
+            row = {**(_answer(scorer, file.video_id or "") or {}), **row}
+        else:
+            row |= {"status": str(file.status), "reason": file.reason, **_NOTHING}
+            row |= {
+                "model_id": scorer.card.model_id,
+                "preprocessing_hash": scorer.card.preprocessing_hash,
+            }
+        rows.append({name: row.get(name) for name in SCORES.names})
     return rows
 
 
-def require_same_preprocessing(card: ModelCard, layout: StoreLayout) -> None:
-    """Refuse crops that were made otherwise than those the model was trained on.
-
-    Raises:
-        MismatchError: naming the two hashes.
-    """
-    if card.preprocessing_hash != layout.preprocessing_hash:
-        raise MismatchError(
-            f"model {card.model_id} was trained on crops of preprocessing "
-            f"{card.preprocessing_hash}, the store holds {layout.preprocessing_hash}; run "
-            "preprocess again with the model's settings (they are in its card.json)"
-        )
+_FILE_COLUMNS = ("root", "path", "video_id", "size_bytes", "mtime_ns")
+_NOTHING: Row = {name: [] for name in ("quality_flags", "tracks", "segments", "frames")}
 
 
-def logits_path(out: ScoreLayout, layout: StoreLayout, card: ModelCard, shard: str) -> Path:
-    """Where one shard's logits under one model lie."""
-    return out.shard_path(
-        model_id=card.model_id, preprocessing_hash=layout.preprocessing_hash, shard=shard
-    )
+def _counts(rows: Sequence[Row]) -> Row:
+    return {
+        "num_files": len(rows),
+        "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
+        "verdicts": dict(sorted(Counter(row["verdict"] for row in rows if row["verdict"]).items())),
+    }
 
 
-@lru_cache(maxsize=2)
-def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
-    """The detector of a checkpoint folder, on the GPU if there is one, ready to score.
-
-    Args:
-        path: the checkpoint folder.
-        model_id: part of the cache's key, so that a new model in an old folder is loaded anew.
-
-    Raises:
-        MismatchError: the weights are not those that the card describes.
-    """
-    layout = ModelLayout(path)
-    card = read_card(layout)
-    detector = (
-        Ensemble(card.detector, num_members=card.num_members)
-        if card.num_members > 1
-        else Detector(card.detector)
-    )
-    weights = read_weights(layout.weights_path)
-    if sha256_of(layout.weights_path)[:12] != model_id:
-        raise MismatchError(
-            f"{layout.weights_path} are not the weights that the card of model {model_id} "
-            "describes; copy the whole checkpoint folder again"
-        )
-    detector.load_state_dict(weights)
-    return detector.to(best_device()).eval()
+def _stage_seconds(rows: Sequence[Row], *, new: Mapping[str, str]) -> dict[str, float]:
+    """CPU seconds of the contents that this run scored."""
+    scored = {row["video_id"]: row for row in rows if row["video_id"] in new}
+    return {
+        stage: round(sum(row[f"{stage}_seconds"] or 0.0 for row in scored.values()), 3)
+        for stage in STAGES
+    }
 
 
-def _judged(logit: float, card: ModelCard) -> Row:
-    if not math.isfinite(logit):
-        return {"status": str(Status.MODEL_ERROR), "reason": "the model gave no finite number"}
-    score = calibrated_score(logit, card.calibration)
-    return {"score": score, "logit": logit, "verdict": verdict_of(score, card.calibration)}
+def _write(rows: list[Row], summary: Row, scorer: Scorer) -> Row:
+    """Write the tables and the page; the summary is that of the last run that scored anything."""
+    output = scorer.output
+    if summary["num_new"] == 0 and output.summary_path.exists():
+        earlier: Row = json.loads(output.summary_path.read_text(encoding="utf-8"))
+        if {name: earlier.get(name) for name in _counts(rows)} == _counts(rows):
+            summary = earlier
+    write_csv(output.csv_path, [_flat(row) for row in rows], SCORES_CSV)
+    write_table(output.parquet_path, rows, SCORES)
+    page = render_report(rows, card=scorer.card, summary=summary, evidence_dir=output.path)
+    write_text(output.report_path, page)
+    write_text(output.summary_path, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _flat(row: Row) -> Row:
+    return {**row, "quality_flags": " ".join(row["quality_flags"])}
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    spent = times()
+    return spent.user + spent.system + spent.children_user + spent.children_system

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from prefect import task
 
 from models.aggregation import AGGREGATION, video_logits
-from models.calibration import calibrated_score, fit_calibration
+from models.calibration import fit_calibration
 from models.metrics import video_metrics
+from models.verdict import calibrated_score
 from reelcheck.card import ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, SettingsError
 from reelcheck.records import ScoredSequence
 from reelcheck.train_config import EngineSettings, TrainSettings
-from storage.checkpoints import read_card, read_weights, save_checkpoint, weights_to_bytes
+from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
 from storage.tables import Row, read_csv, read_metadata, read_rows, write_csv, write_table
+from storage.weights import read_weights, weights_to_bytes
 from tasks.member import Trained, train_member
 from tasks.parts import fold_splits, subset, training_parts
 from tasks.report import TrainingResult, write_report

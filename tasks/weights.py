@@ -18,15 +18,11 @@ from models.published import (
 from reelcheck.card import Calibration, ModelCard, WeightsSource
 from reelcheck.errors import MismatchError, SettingsError, WeightsError
 from reelcheck.settings import settings_hash
-from storage.checkpoints import (
-    read_card,
-    read_weights,
-    save_checkpoint,
-    weights_to_bytes,
-    write_weights,
-)
+from storage.atomic import write_bytes
+from storage.checkpoints import read_card, save_checkpoint
 from storage.hashing import sha256_of
 from storage.layout import ModelLayout
+from storage.weights import read_weights, weights_to_bytes
 
 WeightsFormat = Naming | DetectorFormat
 
@@ -93,7 +89,7 @@ def _import_backbone(file: Path, out: Path, naming: Naming, backbone: str | None
     with _errors_about(file):
         weights = weights_to_bytes(convert_backbone(given, backbone, naming))
     _refuse_other_model(out, model_id=None)
-    write_weights(ModelLayout(out).weights_path, weights)
+    write_bytes(ModelLayout(out).weights_path, weights)
 
 
 def _import_detector(

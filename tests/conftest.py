@@ -19,13 +19,16 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+from models.aggregation import AGGREGATION
+from reelcheck.card import Calibration, ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import FaceModelError
 from reelcheck.records import RGB, CropSequence
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import DetectorSettings, Phase, TrainSettings, TransformerSettings
+from storage.checkpoints import save_checkpoint
 from storage.crops import CropWriter
-from storage.layout import StoreLayout, preprocessed
+from storage.layout import ModelLayout, StoreLayout, preprocessed
 from storage.schemas import MANIFEST, SEQUENCES, SPLIT, VIDEO_RESULTS, VIDEOS
 from storage.tables import read_rows, write_table
 from tasks.faces.weights import configured_face_model_sha256, find_face_model
@@ -154,6 +157,7 @@ class Tiny:
 
     Clip = Clip
     preprocessing = PreprocessSettings(crop_pixels=CROP_SIDE, num_frames=12)
+    calibration = Calibration(temperature=2.0, threshold=0.5, real_below=0.3, fake_from=0.7)
     detector = DetectorSettings(
         backbone="test_resnet",
         transformer=TransformerSettings(
@@ -180,6 +184,34 @@ class Tiny:
             for number in range(num_pairs)
             for kind in ("real", "fake")
         ]
+
+    def save_model(self, folder: Path, *, seed: int = 0, **architecture: Any) -> ModelLayout:
+        """A checkpoint folder with random weights; changes are to the Transformer."""
+        import torch
+
+        from models.detector import Detector
+        from storage.weights import weights_to_bytes
+
+        torch.manual_seed(seed)
+        assert self.detector.transformer is not None
+        transformer = self.detector.transformer.model_copy(update=architecture)
+        detector = self.detector.model_copy(update={"transformer": transformer})
+        weights = weights_to_bytes(Detector(detector).state_dict())
+        card = ModelCard(
+            model_id=sha256(weights).hexdigest()[:12],
+            detector=detector,
+            training=self.training.model_copy(update={"detector": detector}),
+            preprocessing=self.preprocessing,
+            preprocessing_hash=settings_hash(self.preprocessing),
+            split_hash="split",
+            calibration=self.calibration,
+            aggregation=AGGREGATION,
+            num_videos={},
+            validation={},
+            versions={},
+        )
+        save_checkpoint(ModelLayout(folder), weights, card)
+        return ModelLayout(folder)
 
     def three_parts(self) -> list[Clip]:
         return [*self.clips(4), *self.clips(2, part="val"), *self.clips(3, part="test")]

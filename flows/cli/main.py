@@ -1,5 +1,6 @@
 """Run a command; errors become one line."""
 
+import errno
 import logging
 import os
 import sys
@@ -13,6 +14,8 @@ import flows.cli.scoring
 import flows.cli.training  # noqa: F401
 from flows.cli.app import app
 from reelcheck.errors import ReelcheckError
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main() -> None:
@@ -28,8 +31,18 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("REELCHECK_DEBUG"):
             raise
-        _print_error(f"unexpected {type(error).__name__}: {error} (REELCHECK_DEBUG=1 shows where)")
+        _print_error(_told(error))
         sys.exit(1)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        place = error.filename2 or error.filename or "the output"
+        return (
+            f"cannot write {place}: {error.strerror}. What was written so far is kept: make room, "
+            "or choose another folder, and run the command again"
+        )
+    return f"unexpected {type(error).__name__}: {error} (REELCHECK_DEBUG=1 shows where)"
 
 
 def _print_error(message: str) -> None:

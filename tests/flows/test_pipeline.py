@@ -27,7 +27,7 @@ from storage.checkpoints import read_champion
 from storage.layout import ModelLayout, RegistryLayout, ScoreLayout, StoreLayout, find_preprocessed
 from storage.schemas import MANIFEST, SCORES, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
-from tasks.score import load_detector
+from tasks.networks import load_detector
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
 

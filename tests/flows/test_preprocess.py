@@ -27,9 +27,9 @@ import sys
 from pathlib import Path
 
 from storage.layout import StoreLayout
-from storage.lock import store_lock
+from storage.lock import run_lock
 
-with store_lock(StoreLayout(Path(sys.argv[1]))):
+with run_lock(StoreLayout(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """

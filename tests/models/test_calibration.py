@@ -12,11 +12,10 @@ from sklearn.metrics import f1_score, log_loss
 
 from models.calibration import (
     best_f1_threshold,
-    calibrated_score,
     fit_calibration,
     fit_temperature,
-    verdict_of,
 )
+from models.verdict import calibrated_score, verdict_of
 from reelcheck.card import Calibration
 
 Floats = NDArray[np.float64]

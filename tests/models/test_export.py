@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from models.batching import Batch
 from models.detector import Detector, Ensemble
-from models.export import INPUTS, OUTPUTS, export_onnx
+from models.export import INPUTS, export_onnx
 from models.judges import Detection
+from models.runtime import JUDGE_OUTPUTS
 from reelcheck.errors import ExportError
 from reelcheck.train_config import DetectorSettings, HeadLayer, PaddingSettings, TransformerSettings
 
@@ -74,7 +75,7 @@ def runner(model: bytes) -> Run:
     def run(batch: Batch, frames_BTCHW: Tensor) -> dict[str, NDArray[np.float32]]:
         inputs = (frames_BTCHW, batch.seconds_BT, batch.mask_BT)
         feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
-        return dict(zip(OUTPUTS, session.run(OUTPUTS, feed), strict=True))
+        return dict(zip(JUDGE_OUTPUTS, session.run(JUDGE_OUTPUTS, feed), strict=True))
 
     return run
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from reelcheck.errors import StoreError, TrainingError
 from reelcheck.train_config import Phase
-from storage.checkpoints import weights_to_bytes
 from storage.layout import StoreLayout
 from storage.schemas import LOG, MANIFEST
 from storage.tables import read_rows
+from storage.weights import weights_to_bytes
 
 
 @pytest.fixture(scope="module")

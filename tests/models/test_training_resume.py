@@ -10,8 +10,8 @@ import pytest
 
 from reelcheck.errors import TrainingError
 from reelcheck.train_config import AugmentSettings
-from storage.checkpoints import weights_to_bytes
 from storage.layout import StoreLayout
+from storage.weights import weights_to_bytes
 
 CHANGES: dict[str, Any] = {"max_epochs": 4, "ema_decay": 0.6, "select_by": "loss"}
 

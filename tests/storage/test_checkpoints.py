@@ -17,15 +17,9 @@ from reelcheck.config import PreprocessSettings
 from reelcheck.errors import StoreError, WeightsError
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import DetectorSettings, HeadLayer, TrainSettings
-from storage.checkpoints import (
-    read_card,
-    read_champion,
-    read_weights,
-    save_checkpoint,
-    set_champion,
-    weights_to_bytes,
-)
+from storage.checkpoints import read_card, read_champion, save_checkpoint, set_champion
 from storage.layout import ModelLayout, RegistryLayout
+from storage.weights import read_weights, weights_to_bytes
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -72,13 +72,13 @@ def test_done_shards_are_those_with_video_rows(tmp_path: Path) -> None:
     assert layout.done_shards() == ["a.1", "b"]
 
 
-def test_score_shards_of_other_model_or_preprocessing_have_other_names(tmp_path: Path) -> None:
+def test_answers_of_other_keys_and_videos_have_other_names(tmp_path: Path) -> None:
     layout = ScoreLayout(tmp_path)
     paths = {
-        layout.shard_path(model_id=model, preprocessing_hash=preprocessing, shard=shard)
-        for model in ("m1", "m2")
-        for preprocessing in ("p1", "p2")
-        for shard in ("s1", "s2")
+        path(key, video_id)
+        for path in (layout.result_path, layout.evidence_path)
+        for key in ("k1", "k2")
+        for video_id in ("v1", "v2")
     }
     assert len(paths) == 8
 

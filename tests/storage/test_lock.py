@@ -12,16 +12,16 @@ import pytest
 
 from reelcheck.errors import StoreError
 from storage.layout import StoreLayout, preprocessed
-from storage.lock import store_lock
+from storage.lock import run_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
 
 from storage.layout import preprocessed
-from storage.lock import store_lock
+from storage.lock import run_lock
 
-with store_lock(preprocessed(Path(sys.argv[1]), "h")):
+with run_lock(preprocessed(Path(sys.argv[1]), "h")):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -49,7 +49,7 @@ def other_run(layout: StoreLayout) -> Iterator["subprocess.Popen[str]"]:
 
 
 def hold(layout: StoreLayout) -> None:
-    with store_lock(layout):
+    with run_lock(layout):
         assert json.loads(layout.lock_holder_path.read_text())["pid"] == os.getpid()
 
 
@@ -59,7 +59,7 @@ def test_lock_second_run_is_refused_and_told_who_is_there(
     with pytest.raises(StoreError, match=f"process {other_run.pid} on .*, since 20") as caught:
         hold(layout)
     assert str(layout.path) in str(caught.value)
-    assert "--store" in str(caught.value)
+    assert "another folder" in str(caught.value)
 
 
 def test_lock_without_a_readable_note_still_refuses(
@@ -97,6 +97,6 @@ def test_lock_of_other_preprocessing_is_another(
 
 
 def test_lock_is_free_after_an_error(layout: StoreLayout) -> None:
-    with pytest.raises(ZeroDivisionError), store_lock(layout):
+    with pytest.raises(ZeroDivisionError), run_lock(layout):
         raise ZeroDivisionError
     hold(layout)

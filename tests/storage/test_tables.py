@@ -19,9 +19,9 @@ from reelcheck.records import VideoResult
 from storage import schemas
 from storage.schemas import (
     LOG,
-    LOGITS,
     MANIFEST,
     SCORES,
+    SCORES_CSV,
     SEQUENCES,
     SPLIT,
     VALIDATION,
@@ -43,12 +43,20 @@ ALL_SCHEMAS = {
     "videos": VIDEOS,
     "manifest": MANIFEST,
     "split": SPLIT,
-    "logits": LOGITS,
     "log": LOG,
     "validation": VALIDATION,
     "scores": SCORES,
+    "scores_csv": SCORES_CSV,
 }
-LOGIT_ROW = {"sequence_id": "s", "video_id": "v", "track_id": 0, "num_frames": 3, "logit": 0.5}
+LOGIT_ROW = {
+    "sequence_id": "s",
+    "video_id": "v",
+    "track_id": 0,
+    "num_frames": 3,
+    "logit": 0.5,
+    "label": 1,
+    "fold": None,
+}
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 
 
@@ -58,9 +66,15 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
         size = kind.list_size
         return st.lists(values_of(kind.value_type), min_size=size, max_size=size)
     if pa.types.is_list(kind):
-        return st.lists(values_of(kind.value_type), max_size=4)
+        return st.lists(values_of(kind.value_type), max_size=2)
+    if pa.types.is_struct(kind):
+        return st.fixed_dictionaries({field.name: values_of(field.type) for field in kind})
     if pa.types.is_string(kind):
         return TEXT
+    return simple_values_of(kind)
+
+
+def simple_values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     if pa.types.is_boolean(kind):
         return st.booleans()
     if pa.types.is_int64(kind):
@@ -122,10 +136,10 @@ def test_write_table_wrong_value_raises_and_leaves_old_file(
     tmp_path: Path, row: Mapping[str, Any]
 ) -> None:
     path = tmp_path / "t.parquet"
-    write_table(path, [LOGIT_ROW], LOGITS)
+    write_table(path, [LOGIT_ROW], VALIDATION)
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
-        write_table(path, [row], LOGITS)
-    assert read_rows(path, LOGITS) == [LOGIT_ROW]
+        write_table(path, [row], VALIDATION)
+    assert read_rows(path, VALIDATION) == [LOGIT_ROW]
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -137,7 +151,7 @@ def test_metadata_given_is_stored_beside_table_name_and_version(tmp_path: Path) 
         >= {
             "split_hash": "abc",
             "reelcheck_table": "split",
-            "reelcheck_schema_version": "3",
+            "reelcheck_schema_version": "4",
         }.items()
     )
 
@@ -152,11 +166,11 @@ def test_read_table_of_another_kind_is_refused(tmp_path: Path, name: str) -> Non
 
 def test_read_table_column_of_another_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    position = LOGITS.get_field_index("logit")
-    other = LOGITS.set(position, pa.field("logit", pa.float32(), nullable=False))
+    position = VALIDATION.get_field_index("logit")
+    other = VALIDATION.set(position, pa.field("logit", pa.float32(), nullable=False))
     write_table(path, [LOGIT_ROW], other)
     with pytest.raises(StoreError, match="not the kind of table"):
-        read_table(path, LOGITS)
+        read_table(path, VALIDATION)
 
 
 @pytest.mark.parametrize(
@@ -166,15 +180,15 @@ def test_read_table_of_another_version_or_name_is_refused(
     tmp_path: Path, key: str, value: str
 ) -> None:
     path = tmp_path / "t.parquet"
-    other = LOGITS.with_metadata({**LOGITS.metadata, key.encode(): value.encode()})
+    other = VALIDATION.with_metadata({**VALIDATION.metadata, key.encode(): value.encode()})
     write_table(path, [LOGIT_ROW], other)
     with pytest.raises(StoreError, match="not the kind of table"):
-        read_table(path, LOGITS)
+        read_table(path, VALIDATION)
 
 
 def test_read_table_missing_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"t\.parquet is missing"):
-        read_table(tmp_path / "t.parquet", LOGITS)
+        read_table(tmp_path / "t.parquet", VALIDATION)
 
 
 @settings(deadline=None, max_examples=40)
@@ -183,11 +197,11 @@ def test_read_table_cut_anywhere_is_refused(
     tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
     path = tmp_path_factory.mktemp("tables") / "t.parquet"
-    write_table(path, [{**LOGIT_ROW, "track_id": number} for number in range(20)], LOGITS)
+    write_table(path, [{**LOGIT_ROW, "track_id": number} for number in range(20)], VALIDATION)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(StoreError, match=r"t\.parquet cannot be read"):
-        read_rows(path, LOGITS)
+        read_rows(path, VALIDATION)
 
 
 @pytest.mark.parametrize("content", [b"junk", b"PAR1" + b"\x00" * 100 + b"PAR1"])
@@ -195,19 +209,19 @@ def test_read_table_of_junk_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
     with pytest.raises(StoreError, match="cannot be read"):
-        read_table(path, LOGITS)
+        read_table(path, VALIDATION)
 
 
 def test_read_table_with_a_damaged_value_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     numbers = np.random.default_rng(0).normal(size=200).tolist()
-    write_table(path, [{**LOGIT_ROW, "logit": number} for number in numbers], LOGITS)
+    write_table(path, [{**LOGIT_ROW, "logit": number} for number in numbers], VALIDATION)
     content = bytearray(path.read_bytes())
     place = content.index(np.float64(numbers[100]).tobytes())  # random numbers do not compress
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(StoreError):
-        read_rows(path, LOGITS)
+        read_rows(path, VALIDATION)
 
 
 @pytest.mark.parametrize("content", [None, b"junk"], ids=["missing", "damaged"])
@@ -223,8 +237,8 @@ def test_read_metadata_without_a_table_raises_store_error(
 
 def test_tables_in_a_folder_named_like_a_partition_get_no_extra_column(tmp_path: Path) -> None:
     path = tmp_path / "run=3" / "t.parquet"
-    write_table(path, [LOGIT_ROW], LOGITS)
-    assert read_rows(path, LOGITS) == [LOGIT_ROW]
+    write_table(path, [LOGIT_ROW], VALIDATION)
+    assert read_rows(path, VALIDATION) == [LOGIT_ROW]
 
 
 CELLS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"))
@@ -236,11 +250,11 @@ def test_write_csv_is_read_by_the_csv_module(
     tmp_path_factory: pytest.TempPathFactory, paths: list[str], score: float | None
 ) -> None:
     file = tmp_path_factory.mktemp("csv") / "scores.csv"
-    fixed = {"status": "ok", "model_id": "m", "preprocessing_hash": "h"}
-    write_csv(file, [{"path": path, "score": score, **fixed} for path in paths], SCORES)
+    fixed = {"status": "ok", "root": "/r", "model_id": "m", "preprocessing_hash": "h"}
+    write_csv(file, [{"path": path, "score": score, **fixed} for path in paths], SCORES_CSV)
     with file.open(encoding="utf-8", newline="") as handle:
         header, *rows = csv.reader(handle)
-    assert header == SCORES.names
+    assert header == SCORES_CSV.names
     assert [row[header.index("path")] for row in rows] == paths
     scores = {row[header.index("score")] for row in rows}
     assert scores <= {""} if score is None else {float(text) for text in scores} <= {score}
@@ -248,10 +262,11 @@ def test_write_csv_is_read_by_the_csv_module(
 
 def test_write_csv_null_is_an_empty_unquoted_cell(tmp_path: Path) -> None:
     file = tmp_path / "scores.csv"
-    row = {"path": "a.mp4", "status": "no_face", "model_id": "m", "preprocessing_hash": "h"}
-    write_csv(file, [row], SCORES)
+    fixed = {"root": "/r", "model_id": "m", "preprocessing_hash": "h"}
+    write_csv(file, [{"path": "a.mp4", "status": "no_face", **fixed}], SCORES_CSV)
     line = file.read_text(encoding="utf-8").splitlines()[1]
-    assert line == '"a.mp4",,"no_face",,,,,,,"m","h"'
+    assert line.startswith('"a.mp4",,"no_face",,,,')
+    assert line.endswith(',,"m","h"')
 
 
 @settings(deadline=None, max_examples=40)

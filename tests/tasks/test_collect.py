@@ -81,7 +81,7 @@ def run(source: Path, layout: StoreLayout, labels: str | None = None) -> dict[st
     if labels is not None:
         table = source.parent / "labels.csv"
         table.write_text(labels, encoding="utf-8")
-    files = discover.fn(source, layout, labels=table, exclude=None)
+    files = discover(source, layout, labels=table, exclude=None)
     finish_shards(files, layout)
     return collect_tables.fn(files, layout)
 
@@ -210,7 +210,7 @@ def test_collect_a_single_file_leaves_the_rows_of_its_neighbours(
     before = videos_by_path(layout)
     one = [
         replace(file, label=0)
-        for file in discover.fn(source / "a.mp4", layout, labels=None, exclude=None)
+        for file in discover(source / "a.mp4", layout, labels=None, exclude=None)
     ]
     collect_tables.fn(one, layout, is_complete=False)
     assert videos_by_path(layout) == before
@@ -244,8 +244,7 @@ def test_collect_file_that_comes_back_needs_no_new_work(
     run(source, layout)
     (tmp_path / "a.mp4").rename(source / "a.mp4")
     assert (
-        plan_shards(discover.fn(source, layout, labels=None, exclude=None), layout, shard_size=1)
-        == ()
+        plan_shards(discover(source, layout, labels=None, exclude=None), layout, shard_size=1) == ()
     )
     run(source, layout)
     assert layout.manifest_path.read_bytes() == before

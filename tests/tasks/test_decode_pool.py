@@ -87,7 +87,7 @@ if __name__ == "__main__":
     tasks.decode_pool.extract_one = odd_work.work
     source, store, sha256 = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     layout = preprocessed(store, "h")
-    files = discover.fn(source, layout, labels=None, exclude=None)
+    files = discover(source, layout, labels=None, exclude=None)
     (shard,) = plan_shards([f for f in files if f.path.endswith("mp4")], layout, shard_size=64)
     settings = PreprocessSettings(face_model_sha256=sha256)
     with tasks.decode_pool.DecodePool([shard], settings, RunSettings(num_workers=2)) as pool:
@@ -106,7 +106,7 @@ def layout(tmp_path: Path) -> StoreLayout:
 
 
 def shards_of(source: Path, layout: StoreLayout, *, shard_size: int = 64) -> tuple[Shard, ...]:
-    files: list[InputFile] = discover.fn(source, layout, labels=None, exclude=None)
+    files: list[InputFile] = discover(source, layout, labels=None, exclude=None)
     videos = [file for file in files if file.path.endswith(".mp4")]
     return plan_shards(videos, layout, shard_size=shard_size)
 

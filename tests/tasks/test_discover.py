@@ -32,7 +32,7 @@ def run_discover(
     exclude: Path | None = None,
 ) -> list[InputFile]:
     layout = layout or preprocessed(source.parent / "store", "hash")
-    return discover.fn(source, layout, labels=labels, exclude=exclude)
+    return discover(source, layout, labels=labels, exclude=exclude)
 
 
 def fill(folder: Path, contents: dict[str, bytes]) -> Path:

@@ -22,10 +22,11 @@ from reelcheck.card import Calibration, ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, StoreError
 from reelcheck.train_config import DetectorSettings, TrainSettings
-from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
+from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
+from storage.weights import weights_to_bytes
 from tasks.evaluate import evaluate
 
 WriteModel = Callable[[Path, StoreLayout], ModelLayout]

@@ -17,10 +17,11 @@ from models.inference import score_sequences
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.errors import ExportError, MismatchError, SettingsError, StoreError
 from reelcheck.settings import settings_hash
-from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
+from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import read_rows
+from storage.weights import weights_to_bytes
 from tasks.export import export_model
 
 CALIBRATION = Calibration(temperature=1 / 3, threshold=0.1, real_below=0.05, fake_from=0.7)

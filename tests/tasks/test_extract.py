@@ -32,7 +32,7 @@ def layout(tmp_path: Path) -> StoreLayout:
 
 
 def shard_of(source: Path, layout: StoreLayout) -> Shard:
-    files: list[InputFile] = discover.fn(source, layout, labels=None, exclude=None)
+    files: list[InputFile] = discover(source, layout, labels=None, exclude=None)
     (shard,) = plan_shards(files, layout, shard_size=64)
     return shard
 

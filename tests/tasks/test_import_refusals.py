@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from reelcheck.errors import MismatchError, SettingsError, WeightsError
-from storage.checkpoints import Weights, read_card
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout
+from storage.weights import Weights
 from tasks.weights import import_weights
 
 

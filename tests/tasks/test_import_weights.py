@@ -13,20 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.aggregation import video_logits
 from models.batching import Batch, Item, collate
 from models.detector import Detector
 from models.published import PUBLISHED
 from reelcheck.card import ModelCard
-from reelcheck.records import ScoredSequence
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import DetectorSettings
-from storage.checkpoints import read_card, read_weights
-from storage.layout import ModelLayout, ScoreLayout
-from storage.schemas import LOGITS
-from storage.tables import read_rows
+from storage.checkpoints import read_card
+from storage.layout import ModelLayout
+from storage.weights import read_weights
 from tasks.member import load_initial_weights
-from tasks.score import load_detector, logits_path, score_shard
+from tasks.networks import load_detector
+from tasks.runtimes import open_runtime
 from tasks.weights import import_weights
 
 RandomNetwork = Callable[[Any, Tensor], Any]
@@ -351,15 +349,13 @@ def test_score_takes_an_imported_model(
         tmp_path / "b0", model.path, format="dfdc", backbone="tf_efficientnet_b0", pixels=32
     )
     assert card is not None
-    store = tiny.write_store(tmp_path / "store", clips, settings=card.preprocessing)
-    out = ScoreLayout(tmp_path / "out")
-    score_shard("shard-000", store, model, out)
-    scored = read_rows(logits_path(out, store, card, "shard-000"), LOGITS)
-    logits = video_logits(ScoredSequence(**row) for row in scored)
+    runtime = open_runtime(model)
     with torch.no_grad():
         theirs = network.probability(pictures).logit()
     for clip, frame_logits in zip(clips, theirs.split(clips[0].num_frames), strict=True):
-        assert logits[clip.video_id] == pytest.approx(frame_logits.mean().item(), abs=1e-2)
+        features_TD = runtime.encode(clip.pixels())
+        logit = runtime.judge(features_TD, np.arange(clip.num_frames, dtype=np.float32)).logit
+        assert logit == pytest.approx(frame_logits.mean().item(), abs=1e-2)
 
 
 def test_backbone_becomes_a_start_of_training(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.detector import Detector
 from reelcheck.errors import WeightsError
 from reelcheck.train_config import DetectorSettings
-from storage.checkpoints import read_weights, weights_to_bytes
+from storage.weights import read_weights, weights_to_bytes
 from tasks.member import load_initial_weights
 
 Weights = dict[str, Tensor]

@@ -83,7 +83,7 @@ def store(
     settings = PreprocessSettings(face_model_sha256=sha256_of(face_model))
     layout = preprocessed(folder / "store", settings_hash(settings))
     write_text(layout.settings_path, settings.model_dump_json())
-    files = discover.fn(source, layout, labels=None, exclude=None)
+    files = discover(source, layout, labels=None, exclude=None)
     shards = plan_shards(files, layout, shard_size=64)
     with DecodePool(shards, settings, RUN) as pool:
         extract_shard.fn(shards[0], layout, pool)

@@ -15,10 +15,11 @@ from models.training import PhaseResult, fit_phase
 from reelcheck.errors import MismatchError, StoreError, WeightsError
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, Phase, TrainSettings
-from storage.checkpoints import read_card, read_weights
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
 from storage.tables import read_csv, read_rows
+from storage.weights import read_weights
 from tasks.member import Trained, train_member
 from tasks.parts import training_parts
 from tasks.train import train

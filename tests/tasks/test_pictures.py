@@ -54,7 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, face: RGB, face_video: Path
 def preprocess(source: Path, store: Path, settings: PreprocessSettings) -> StoreLayout:
     layout = preprocessed(store, settings_hash(settings))
     write_text(layout.settings_path, settings.model_dump_json())
-    files = discover.fn(source, layout, labels=None, exclude=None)
+    files = discover(source, layout, labels=None, exclude=None)
     shards = plan_shards(files, layout, shard_size=64)
     with DecodePool(shards, settings, RUN) as pool:
         for shard in shards:

@@ -1,307 +1,342 @@
-"""Scores: who gets one, and that nobody else does."""
+"""Folders of files -> result tables: one row each, the same every time, and nothing done twice."""
 
 import csv
-import math
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.special import expit
 
-from models.aggregation import AGGREGATION
-from models.batching import collate
-from models.dataset import CropDataset
-from models.detector import Detector
-from reelcheck.card import Calibration, ModelCard
-from reelcheck.config import PreprocessSettings
-from reelcheck.errors import MismatchError
-from reelcheck.records import ScoredSequence
-from reelcheck.settings import settings_hash
-from reelcheck.status import Status
-from reelcheck.train_config import TrainSettings
-from storage.checkpoints import read_card, save_checkpoint, weights_to_bytes
-from storage.layout import ModelLayout, ScoreLayout, StoreLayout, preprocessed
-from storage.schemas import LOGITS, MANIFEST, SCORES, VIDEOS
-from storage.tables import Row, read_rows, write_table
-from tasks.score import (
-    load_detector,
-    logits_path,
-    require_same_preprocessing,
-    score_rows,
-    score_shard,
-    write_scores,
-)
+from reelcheck.config import RunSettings, ScoreSettings
+from reelcheck.errors import MismatchError, SourceError, StoreError
+from storage.checkpoints import read_card
+from storage.layout import ModelLayout, ScoreLayout
+from storage.lock import run_lock
+from storage.schemas import SCORES, SCORES_CSV
+from storage.tables import Row, read_rows
+from tasks.score import Scored, ScoreRequest, score_files
 
-SaveModel = Callable[..., ModelLayout]
-CALIBRATION = Calibration(temperature=2.0, threshold=0.5, real_below=0.3, fake_from=0.7)
+pytestmark = pytest.mark.usefixtures("face_model")
+
+HEAVY = {"torch", "timm", "prefect", "mediapipe", "decord", "lightning", "matplotlib", "sklearn"}
+RUN = RunSettings(num_workers=2)
+Times = ("demux_seconds", "decode_seconds", "detect_seconds", "crop_seconds", "model_seconds")
 
 
 @pytest.fixture(scope="module")
-def card(tiny: Any) -> ModelCard:
-    return ModelCard(
-        model_id="m",
-        detector=tiny.detector,
-        training=TrainSettings(detector=tiny.detector),
-        preprocessing=tiny.preprocessing,
-        preprocessing_hash=settings_hash(tiny.preprocessing),
-        split_hash="split",
-        calibration=CALIBRATION,
-        aggregation=AGGREGATION,
-        num_videos={},
-        validation={},
-        versions={},
-    )
+def model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
+    layout: ModelLayout = tiny.save_model(tmp_path_factory.mktemp("model"))
+    return layout
 
 
 @pytest.fixture(scope="module")
-def save_model(card: ModelCard) -> SaveModel:
-    """A function that writes a checkpoint folder with random weights."""
+def inbox(
+    tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Path, faceless_video: Path
+) -> Path:
+    """Four clips, one of them twice, a video without a face, and what every real folder has."""
+    folder = tmp_path_factory.mktemp("inbox")
+    clips = sorted((synthetic_dataset / "videos" / "real").glob("*.mp4"))[:4]
+    (folder / "a folder").mkdir()
+    for number, clip in enumerate(clips):
+        shutil.copy(clip, folder / f"clip {number}.mp4")
+    shutil.copy(clips[0], folder / "a folder" / "söme cöpy.mp4")
+    shutil.copy(faceless_video, folder / "ramp.mp4")
+    (folder / "empty.mp4").touch()
+    (folder / "notes.mp4").write_text('=not a video, but "text"\n', encoding="utf-8")
+    (folder / "cut.mp4").write_bytes(clips[0].read_bytes()[:2000])
+    (folder / "gone.mp4").symlink_to(folder / "nowhere")
+    return folder
 
-    def save(folder: Path, seed: int = 0, **architecture: Any) -> ModelLayout:
-        torch.manual_seed(seed)
-        transformer = card.detector.transformer.model_copy(update=architecture)
-        detector = card.detector.model_copy(update={"transformer": transformer})
-        weights = weights_to_bytes(Detector(detector).state_dict())
-        changes = {"model_id": sha256(weights).hexdigest()[:12], "detector": detector}
-        model = ModelLayout(folder)
-        save_checkpoint(model, weights, card.model_copy(update=changes))
-        return model
 
-    return save
+Run = Callable[..., Scored]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, save_model: SaveModel) -> ModelLayout:
-    return save_model(tmp_path_factory.mktemp("model"))
+def request_of(inbox: Path, model: ModelLayout) -> Callable[..., ScoreRequest]:
+    def make(out: Path, **changes: Any) -> ScoreRequest:
+        request = ScoreRequest(sources=(str(inbox),), model=model.path, out=out, run=RUN)
+        return replace(request, **changes)
+
+    return make
 
 
-@pytest.fixture
-def layout(tmp_path: Path, tiny: Any) -> StoreLayout:
-    videos = [tiny.Clip(path=f"v{i}.mp4", label=i % 2, num_tracks=1 + i % 2) for i in range(5)]
-    return tiny.write_store(tmp_path / "store", videos, shard_size=2)
+@dataclass(frozen=True)
+class Done:
+    """A finished run."""
+
+    output: ScoreLayout
+    scored: Scored
+    told: list[tuple[str, Row]]
 
 
-VIDEO = st.fixed_dictionaries(
-    {
-        "root": st.just("/videos"),
-        "path": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
-        "video_id": st.sampled_from(["a", "b", "c", None]),
-        "status": st.sampled_from([str(status) for status in Status]),
-        "reason": st.none() | st.text(max_size=5),
-        "num_faces": st.none() | st.integers(0, 3),
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, request_of: Callable[..., ScoreRequest]) -> Done:
+    out = tmp_path_factory.mktemp("scores") / "out"
+    told: list[tuple[str, Row]] = []
+    scored = score_files(request_of(out), on_row=lambda path, row: told.append((path, row)))
+    return Done(ScoreLayout(out), scored, told)
+
+
+def timeless(rows: list[Row]) -> list[Row]:
+    """Rows without what the clock says."""
+    return [{key: value for key, value in row.items() if key not in Times} for row in rows]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
-)
-SEQUENCE = st.builds(
-    ScoredSequence,
-    sequence_id=st.just("s"),
-    video_id=st.sampled_from("abc"),
-    track_id=st.integers(0, 2),
-    num_frames=st.integers(1, 30),
-    logit=st.floats(-1e4, 1e4) | st.sampled_from([math.nan, math.inf, -math.inf]),
-)
-NOT_JUDGED = ("score", "verdict", "logit")
 
 
-@settings(deadline=None)
-@given(videos=st.lists(VIDEO, max_size=8), sequences=st.lists(SEQUENCE, max_size=8))
-def test_score_exists_exactly_where_the_status_is_ok(
-    card: ModelCard, videos: list[Row], sequences: list[ScoredSequence]
-) -> None:
-    rows = score_rows(iter(videos), iter(sequences), card)
-    assert [row["path"] for row in rows] == [video["path"] for video in videos]
-    for row, video in zip(rows, videos, strict=True):
-        is_ok = row["status"] == Status.OK
-        assert [row.get(name) is not None for name in NOT_JUDGED] == [is_ok] * 3
-        if is_ok:
-            assert 0 <= row["score"] <= 1
-            assert row["score"] == pytest.approx(expit(row["logit"] / 2), abs=1e-12)
-            assert math.isfinite(row["logit"])
-        if video["status"] != Status.OK:
-            assert (row["status"], row["reason"]) == (video["status"], video["reason"])
-            assert row.get("num_frames") is None
-
-
-@pytest.mark.parametrize("logits", [[math.nan], [1.0, math.nan], [math.inf], []])
-def test_logit_that_is_no_number_becomes_a_model_error(
-    card: ModelCard, logits: list[float]
-) -> None:
-    video = {"path": "a", "video_id": "a", "status": "ok", "reason": None, "num_faces": 1}
-    sequences = [
-        ScoredSequence(sequence_id="s", video_id="a", track_id=0, num_frames=5, logit=logit)
-        for logit in logits
-    ]
-    [row] = score_rows([video], sequences, card)
-    assert row["status"] == Status.MODEL_ERROR
-    assert "finite" in row["reason"]
-    assert [row.get(name) for name in NOT_JUDGED] == [None] * 3
-
-
-@pytest.mark.parametrize(("logit", "verdict"), [(-9.0, "real"), (0.0, "inconclusive"), (9, "fake")])
-def test_verdict_follows_the_cards_calibration(card: ModelCard, logit: float, verdict: str) -> None:
-    video = {"path": "a", "video_id": "a", "status": "ok", "reason": "cut", "num_faces": 1}
-    sequences = [
-        ScoredSequence(sequence_id=str(n), video_id="a", track_id=0, num_frames=n, logit=logit)
-        for n in (10, 12)
-    ]
-    [row] = score_rows([video], sequences, card)
-    assert (row["verdict"], row["num_frames"], row["reason"]) == (verdict, 22, "cut")
-    assert (row["model_id"], row["preprocessing_hash"]) == ("m", card.preprocessing_hash)
-
-
-def test_shard_logits_are_the_detectors(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
-) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    counts = [score_shard.fn(shard, layout, model, out) for shard in layout.done_shards()]
-    assert counts == [3, 3, 1]
-    card = read_card(model)
-    scored = {
-        row["sequence_id"]: row["logit"]
-        for shard in layout.done_shards()
-        for row in read_rows(logits_path(out, layout, card, shard), LOGITS)
+def test_every_file_has_one_row_and_only_judged_faces_a_score(done: Done, inbox: Path) -> None:
+    rows = read_rows(done.output.parquet_path, SCORES)
+    assert rows == done.scored.rows
+    found = sorted(path for path in inbox.rglob("*") if path.is_file() or path.is_symlink())
+    assert [row["path"] for row in rows] == sorted(p.relative_to(inbox).as_posix() for p in found)
+    statuses = {row["path"]: row["status"] for row in rows}
+    assert {path for path, status in statuses.items() if status == "ok"} == {
+        *(f"clip {number}.mp4" for number in range(4)),
+        "a folder/söme cöpy.mp4",
     }
-    dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
-    detector = load_detector(model.path, card.model_id)
-    for index, row in enumerate(dataset.rows):
-        with torch.no_grad():
-            alone = detector(collate([dataset[index]])).logits_B.item()
-        assert scored.pop(row["sequence_id"]) == pytest.approx(alone, abs=1e-5)
-    assert not scored
+    assert statuses["ramp.mp4"] == "no_face"
+    assert statuses["gone.mp4"] == "unreadable"
+    assert {statuses["empty.mp4"], statuses["notes.mp4"]} == {"unsupported"}
+    for row in rows:
+        is_ok = row["status"] == "ok"
+        judged = (row["score"], row["logit"], row["verdict"], row["num_frames_used"])
+        assert [value is not None for value in judged] == [is_ok] * 4
+        assert bool(row["tracks"]) == bool(row["segments"]) == bool(row["frames"]) == is_ok
+        assert is_ok or row["reason"]
 
 
-def test_finished_shard_is_not_scored_again(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
-) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    [shard, *_] = layout.done_shards()
-    assert score_shard.fn(shard, layout, model, out) == 3
-    target = logits_path(out, layout, read_card(model), shard)
-    before = (target.read_bytes(), target.stat().st_mtime_ns)
-    layout.crops_path(shard, 0).unlink()
-    assert score_shard.fn(shard, layout, model, out) == 3
-    assert (target.read_bytes(), target.stat().st_mtime_ns) == before
+def test_copies_of_one_content_have_one_answer(done: Done) -> None:
+    rows = {row["path"]: row for row in done.scored.rows}
+    own = {"path", "mtime_ns"}
+    first, copy = rows["clip 0.mp4"], rows["a folder/söme cöpy.mp4"]
+    assert {k: v for k, v in first.items() if k not in own} == {
+        k: v for k, v in copy.items() if k not in own
+    }
+    # Told once: the content was judged once.
+    assert sorted(path for path, _ in done.told if path in rows) == sorted(p for p, _ in done.told)
+    assert len(done.told) == len({row["video_id"] for row in done.scored.rows} - {None})
 
 
-def test_shard_is_scored_anew_for_another_model(
-    layout: StoreLayout, model: ModelLayout, save_model: SaveModel, tmp_path: Path
-) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    [shard, *_] = layout.done_shards()
-    score_shard.fn(shard, layout, model, out)
-    score_shard.fn(shard, layout, save_model(tmp_path / "other", seed=1), out)
-    logits = [
-        [row["logit"] for row in read_rows(path, LOGITS)]
-        for path in sorted((out.path / "shards").iterdir())
-    ]
-    assert len(logits) == 2
-    assert logits[0] != logits[1]
-
-
-def add_bad_videos(layout: StoreLayout) -> list[Row]:
-    rows = read_rows(layout.videos_path, VIDEOS)
-    bad = [
-        {**rows[0], "path": f'bad {status}, "odd" naïve\nname.mp4', "video_id": None}
-        | {"status": str(status), "reason": 'because, of "this"'}
-        for status in Status
-        if status is not Status.OK
-    ]
-    write_table(layout.videos_path, [*rows, *bad], VIDEOS)
-    return [*rows, *bad]
-
-
-def test_result_tables_hold_one_row_per_file_and_agree(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
-) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    videos = add_bad_videos(layout)
-    for shard in layout.done_shards():
-        score_shard.fn(shard, layout, model, out)
-    files = [(video["root"], video["path"]) for video in videos]
-    returned = write_scores.fn(files, layout, model, out)
-    table = pq.read_table(out.parquet_path)
-    rows = table.to_pylist()
-    assert table.schema.equals(SCORES)
-    assert [row["path"] for row in rows] == [row["path"] for row in returned]
-    assert sorted(row["path"] for row in rows) == sorted(video["path"] for video in videos)
-    assert sum(row["score"] is not None for row in rows) == 5
-    with out.csv_path.open(encoding="utf-8", newline="") as file:
+def test_csv_holds_the_flat_columns_of_the_table(done: Done) -> None:
+    with done.output.csv_path.open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))
-    assert list(cells[0]) == SCORES.names
-    for row, cell in zip(rows, cells, strict=True):
-        assert {name: "" if value is None else str(value) for name, value in row.items()} == {
-            name: str(float(cell[name])) if isinstance(row[name], float) else cell[name]
-            for name in row
-        }
+    assert list(cells[0]) == SCORES_CSV.names
+    for row, cell in zip(done.scored.rows, cells, strict=True):
+        for name in ("path", "status", "reason", "verdict"):
+            assert cell[name] == (row[name] or "")
+        for name in ("score", "logit", "duration_seconds"):
+            assert (float(cell[name]) if cell[name] else None) == row[name]
+        assert cell["quality_flags"] == " ".join(row["quality_flags"])
 
 
-def test_null_is_no_text_in_the_csv(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+def test_evidence_is_marked_and_drawn(done: Done) -> None:
+    import cv2
+
+    for row in done.scored.rows:
+        if row["status"] != "ok":
+            assert row["evidence_path"] is None
+            continue
+        marked = [frame for frame in row["frames"] if frame["is_evidence"]]
+        assert len(marked) == ScoreSettings().num_evidence_frames
+        picture = cv2.imread(str(done.output.path / row["evidence_path"]))
+        assert picture.shape[1] == 112 * len(marked)
+        assert picture.shape[0] == (112 if row["verdict"] == "real" else 224)
+
+
+def test_summary_counts_the_rows(done: Done) -> None:
+    summary = json.loads(done.output.summary_path.read_text(encoding="utf-8"))
+    assert summary == done.scored.summary
+    assert summary["num_files"] == sum(summary["statuses"].values()) == 10
+    assert sum(summary["verdicts"].values()) == summary["statuses"]["ok"] == 5
+    assert summary["num_new"] == len(done.told)
+    assert 0 < sum(summary["stage_seconds"].values()) <= summary["cpu_seconds"]
+
+
+def test_second_run_judges_nothing_and_leaves_the_same_bytes(
+    done: Done, request_of: Callable[..., ScoreRequest]
 ) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    [row, *_] = write_scores.fn([("/videos", "v0.mp4")], layout, model, out)
-    assert row["status"] == Status.MODEL_ERROR, "no shard was scored"
-    [_, line] = out.csv_path.read_text(encoding="utf-8").splitlines()
-    assert ",,," in line
+    before = contents(done.output.path)
+    told: list[str] = []
+    again = score_files(request_of(done.output.path), on_row=lambda path, row: told.append(path))
+    # A broken link says nothing of a video, but it is no content either.
+    assert told == []
+    assert again == done.scored
+    assert contents(done.output.path) == before
 
 
-def test_only_files_that_were_asked_for_are_in_the_result(
-    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+def test_scores_depend_on_neither_order_nor_workers_nor_batches(
+    done: Done, request_of: Callable[..., ScoreRequest], inbox: Path, tmp_path: Path
 ) -> None:
-    out = ScoreLayout(tmp_path / "out")
-    for shard in layout.done_shards():
-        score_shard.fn(shard, layout, model, out)
-    files = [("/videos", "v1.mp4"), ("/elsewhere", "v2.mp4"), ("/videos", "v9.mp4")]
-    rows = write_scores.fn(files, layout, model, out)
-    assert [row["path"] for row in rows] == ["v1.mp4"]
-    assert len(read_rows(out.parquet_path, SCORES)) == 1
+    others = {
+        "one worker, one video per shard": {"run": RunSettings(num_workers=1, shard_size=1)},
+        "other order": {
+            "sources": tuple(sorted((str(path) for path in inbox.glob("*")), reverse=True))
+        },
+    }
+    for name, changes in others.items():
+        rows = score_files(request_of(tmp_path / name, **changes)).rows
+        found = {row["video_id"]: row["logit"] for row in rows if row["video_id"]}
+        for row in done.scored.rows:
+            if row["video_id"]:
+                assert found[row["video_id"]] == row["logit"], name
 
 
-def test_other_preprocessing_is_refused_and_both_hashes_named(
-    card: ModelCard, tmp_path: Path
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_engines_agree(
+    done: Done, request_of: Callable[..., ScoreRequest], tmp_path: Path, engine: str
 ) -> None:
-    require_same_preprocessing(card, preprocessed(tmp_path, card.preprocessing_hash))
-    other = settings_hash(PreprocessSettings())
-    with pytest.raises(MismatchError, match=other) as caught:
-        require_same_preprocessing(card, preprocessed(tmp_path, other))
-    assert card.preprocessing_hash in str(caught.value)
+    scored = score_files(request_of(tmp_path, score=ScoreSettings(engine=engine)))
+    assert scored.summary["engine"] == engine
+    for row, other in zip(done.scored.rows, scored.rows, strict=True):
+        assert (row["path"], row["verdict"]) == (other["path"], other["verdict"])
+        if row["logit"] is not None:
+            assert other["logit"] == pytest.approx(row["logit"], abs=1e-5)
 
 
-def test_loaded_detector_is_ready_to_score(tiny: Any, model: ModelLayout) -> None:
-    detector = load_detector(model.path, read_card(model).model_id)
-    assert not any(module.training for module in detector.modules())
-    torch.manual_seed(0)
-    expected = Detector(tiny.detector).state_dict()
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(tensor.cpu(), expected[name])
-
-
-@pytest.mark.parametrize("architecture", [{}, {"feature_dim": 32}, {"depth": 2}])
-def test_weights_of_another_model_are_refused(
-    save_model: SaveModel, tmp_path: Path, architecture: dict[str, int]
+def test_new_files_only_are_judged_and_another_model_judges_all(
+    done: Done, request_of: Callable[..., ScoreRequest], inbox: Path, tiny: Any, tmp_path: Path
 ) -> None:
-    model = save_model(tmp_path / "model", seed=4)
-    other = save_model(tmp_path / "other", seed=5, **architecture)
-    model_id, other_id = read_card(model).model_id, read_card(other).model_id
-    shutil.copy(other.weights_path, model.weights_path)
-    with pytest.raises(MismatchError, match=f"not the weights that the card of model {model_id} "):
-        load_detector(model.path, model_id)
-    # Where they belong they are good weights.
-    assert load_detector(other.path, other_id)
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    request = request_of(out, sources=(str(source),))
+    shutil.copy(inbox / "clip 0.mp4", source)
+    score_files(request)
+    shutil.copy(inbox / "clip 1.mp4", source)
+    told: list[str] = []
+    rows = score_files(request, on_row=lambda path, row: told.append(path)).rows
+    assert told == ["clip 1.mp4"]
+    expected = {row["path"]: row["logit"] for row in done.scored.rows}
+    assert {row["path"]: row["logit"] for row in rows} == {
+        p: expected[p] for p in expected if p in {"clip 0.mp4", "clip 1.mp4"}
+    }
+    other = tiny.save_model(tmp_path / "other", seed=1)
+    told.clear()
+    rows = score_files(replace(request, model=other.path), on_row=lambda p, _: told.append(p)).rows
+    assert sorted(told) == ["clip 0.mp4", "clip 1.mp4"]
+    assert {row["model_id"] for row in rows} == {read_card(other).model_id}
+    assert all(row["logit"] != expected[row["path"]] for row in rows)
 
 
-def test_nothing_is_scored_with_the_weights_of_another_model(
-    layout: StoreLayout, save_model: SaveModel, tmp_path: Path
+def test_failed_videos_are_tried_again_when_asked_for(
+    request_of: Callable[..., ScoreRequest], inbox: Path, tmp_path: Path
 ) -> None:
-    model = save_model(tmp_path / "model", seed=6)
-    shutil.copy(save_model(tmp_path / "other", seed=7).weights_path, model.weights_path)
-    out = ScoreLayout(tmp_path / "out")
-    with pytest.raises(MismatchError, match="not the weights"):
-        score_shard.fn(layout.done_shards()[0], layout, model, out)
-    assert not out.path.exists()
+    request = request_of(tmp_path, sources=(str(inbox / "cut.mp4"), str(inbox / "ramp.mp4")))
+    statuses = [row["status"] for row in score_files(request).rows]
+    assert statuses == ["decode_error", "no_face"]
+    told: list[str] = []
+    score_files(request, on_row=lambda path, _: told.append(path))
+    assert told == []
+    score_files(replace(request, retry_failed=True), on_row=lambda path, _: told.append(path))
+    assert told == ["cut.mp4"]
+
+
+def test_limit_and_sample_choose_files(
+    request_of: Callable[..., ScoreRequest], inbox: Path, tmp_path: Path
+) -> None:
+    bad = (str(inbox / "empty.mp4"), str(inbox / "notes.mp4"), str(inbox / "gone.mp4"))
+    request = request_of(tmp_path, sources=bad)
+    assert [row["path"] for row in score_files(replace(request, limit=2)).rows] == [
+        "empty.mp4",
+        "gone.mp4",
+    ]
+    sampled = score_files(replace(request, sample=1)).rows
+    assert len(sampled) == 1
+    assert sampled == score_files(replace(request, sample=1)).rows
+
+
+def test_file_that_is_being_written_waits(
+    request_of: Callable[..., ScoreRequest], inbox: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    request = request_of(tmp_path / "out", sources=(str(source),), settled_seconds=60.0)
+    assert score_files(request).rows == []
+    shutil.copy(inbox / "notes.mp4", source / "old.mp4")
+    shutil.copy(inbox / "empty.mp4", source / "new.mp4")
+    os.utime(source / "old.mp4", (0, 0))
+    assert [row["path"] for row in score_files(request).rows] == ["old.mp4"]
+
+
+def test_scoring_on_a_cpu_imports_no_heavy_library(
+    done: Done, model: ModelLayout, inbox: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tasks.score import *\n"
+        "if __name__ == '__main__':\n"
+        "    request = ScoreRequest(sources=(sys.argv[1],), model=Path(sys.argv[2]),"
+        " out=Path(sys.argv[3]))\n"
+        "    rows = score_files(request).rows\n"
+        f"    print(rows[0]['status'], sorted({HEAVY} & sys.modules.keys()))\n"
+    )
+    path = tmp_path / "script.py"
+    path.write_text(script, encoding="utf-8")
+    arguments = [inbox / "clip 0.mp4", model.path, tmp_path / "out"]
+    result = subprocess.run(
+        [sys.executable, path, *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "ok []\n", result.stderr
+
+
+def test_refusals_say_why_and_write_nothing(
+    request_of: Callable[..., ScoreRequest], model: ModelLayout, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    other = read_card(model).preprocessing.model_copy(update={"margin": 1.5})
+    with pytest.raises(MismatchError, match=r"margin: 1\.3 != 1\.5"):
+        score_files(request_of(out, settings=other))
+    with pytest.raises(SourceError, match="does not exist"):
+        score_files(request_of(out, sources=("nowhere",)))
+    with pytest.raises(StoreError, match=r"card\.json"):
+        score_files(request_of(out, model=tmp_path))
+    assert not out.exists()
+
+
+def test_output_in_use_is_refused(request_of: Callable[..., ScoreRequest], tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from storage.layout import ScoreLayout\n"
+        "from storage.lock import run_lock\n"
+        "with run_lock(ScoreLayout(Path(sys.argv[1]))): print('held', flush=True); input()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(StoreError, match="in use by another run"):
+        score_files(request_of(tmp_path))
+    holder.communicate("\n")
+    with run_lock(ScoreLayout(tmp_path)):
+        pass
+
+
+def test_table_says_its_schema_version(done: Done) -> None:
+    schema = pq.read_schema(done.output.parquet_path)
+    assert schema.equals(SCORES)
+    assert schema.metadata.items() >= SCORES.metadata.items()
+    answers = list((done.output.path / "results").glob("*/*.json"))
+    assert len(answers) == len(done.told)
+    version = SCORES.metadata[b"reelcheck_schema_version"].decode()
+    for path in answers:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        assert answer["schema_version"] == version
+        assert set(answer) - {"schema_version"} <= set(SCORES.names)
+        logits = [track["logit"] for track in answer["tracks"]]
+        assert logits == sorted(logits, reverse=True)
+        assert np.isfinite(logits).all()

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.aggregation import video_logits
-from models.calibration import calibrated_score
 from models.dataset import CropDataset
 from models.inference import score_sequences
+from models.verdict import calibrated_score
 from reelcheck.card import ModelCard
 from reelcheck.errors import (
     MismatchError,
@@ -29,8 +29,8 @@ from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
 from storage.tables import read_csv, read_metadata, read_rows
+from tasks.networks import load_detector
 from tasks.parts import rows_by_split
-from tasks.score import load_detector
 from tasks.train import train
 
 

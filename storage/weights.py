@@ -1,0 +1,91 @@
+"""Tensors <-> weights files.
+
+Weights are safetensors; a ``.pth`` of others is read with ``weights_only`` and never as a pickle.
+"""
+
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from reelcheck.errors import WeightsError
+from storage.layout import ModelLayout
+
+Weights = dict[str, Tensor]
+_UNREADABLE = (
+    SafetensorError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    struct.error,
+)
+"""What the readers raise on damaged files."""
+
+
+class _Ignored:
+    """Stands for a NumPy number beside the weights, such as the best loss: nobody needs it.
+
+    Never NumPy's own class, whose state a file could set to anything.
+    """
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+_IGNORED: list[Any] = [
+    (_Ignored, name)
+    for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+]
+
+
+def weights_to_bytes(weights: Weights) -> bytes:
+    """Safetensors file content; the same weights give the same bytes."""
+    return save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
+
+
+def read_weights(path: Path) -> Weights:
+    """Tensors of a local weights file or of a checkpoint folder.
+
+    Raises:
+        WeightsError: no such file, or not a file of plain tensors.
+    """
+    if path.is_dir():
+        path = ModelLayout(path).weights_path
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file; give .safetensors, or .pth/.pt/.bin of tensors")
+    loaded = _load(path)
+    for key in ("state_dict", "model", "net"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a table of named tensors")
+    weights = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise WeightsError(f"{path} holds no tensors")
+    return weights
+
+
+def _load(path: Path) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(_IGNORED):
+            loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than plain tensors, which could run code; convert it to safetensors"
+        ) from error
+    except _UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"cannot read weights from {path}: {reason}") from error
+    return loaded
