@@ -291,9 +291,13 @@ class ScoreLayout:
         """The answer for one content."""
         return self.results_dir(key) / f"{video_id}.json"
 
+    def evidence_dir(self, key: str) -> Path:
+        """Folder of the pictures that belong to them."""
+        return self.path / "evidence" / key
+
     def evidence_path(self, key: str, video_id: str) -> Path:
         """Picture of its most telling faces."""
-        return self.path / "evidence" / key / f"{video_id}.jpg"
+        return self.evidence_dir(key) / f"{video_id}.jpg"
 
     @property
     def summary_path(self) -> Path:

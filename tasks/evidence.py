@@ -17,8 +17,8 @@ from reelcheck.records import RGB
 from tasks.judging import JudgedTrack
 
 _SIDE = 112
-_GRID = 4
-"""Parts along each side of a face."""
+_GRID = 3
+"""Parts along each side of a face: each is one more pass through the encoder."""
 _FULL_FALL = 0.1
 """A smaller largest fall is drawn paler: rounding alone, in bf16 above all, is no evidence."""
 _OPACITY = 0.55

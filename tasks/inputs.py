@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reelcheck.errors import SourceError
@@ -61,10 +62,10 @@ def _files_of(source: str, exclude: Path | None, *, may_be_empty: bool) -> list[
     if os.path.lexists(source):
         return find_files(Path(source), exclude=exclude)
     if glob.has_magic(source):
-        matches = _matches(source)
+        folder, matches = _matches(source)
         if not matches and not may_be_empty:
             raise SourceError(f"nothing matches {source}; quote the pattern and check it")
-        files = [file for path in matches for file in find_files(path)]
+        files = [_seen_from(folder, file) for path in matches for file in find_files(path)]
         ours = exclude.resolve() if exclude else None
         return [file for file in files if ours not in (Path(file.root) / file.path).parents]
     raise SourceError(
@@ -72,8 +73,8 @@ def _files_of(source: str, exclude: Path | None, *, may_be_empty: bool) -> list[
     )
 
 
-def _matches(source: str) -> list[Path]:
-    """What a pattern matches, without folders: `**` matches what lies in them as well."""
+def _matches(source: str) -> tuple[Path, list[Path]]:
+    """The pattern's folder and what it matches; no folders: `**` matches what lies in them, too."""
     parts = Path(source).parts
     unreal = (n for n in range(len(parts)) if not os.path.lexists(Path(*parts[: n + 1])))
     num_real = next(unreal, len(parts) - 1)
@@ -85,7 +86,15 @@ def _matches(source: str) -> list[Path]:
         found = sorted(folder.glob(str(pattern)))
     except ValueError as error:
         raise SourceError(f"{source} is not a pattern: {error}") from error
-    return [path for path in found if not os.path.isdir(path)]  # noqa: PTH112 - never raises
+    return folder, [path for path in found if not os.path.isdir(path)]  # noqa: PTH112 - never raises
+
+
+def _seen_from(folder: Path, file: InputFile) -> InputFile:
+    """The file with its path relative to the folder, if it lies there: names stay apart."""
+    path, root = Path(file.root) / file.path, folder.resolve()
+    if not path.is_relative_to(root):
+        return file
+    return replace(file, root=str(root), path=path.relative_to(root).as_posix())
 
 
 def _listed(path: Path, exclude: Path | None) -> list[InputFile]:
@@ -102,7 +111,8 @@ def _listed(path: Path, exclude: Path | None) -> list[InputFile]:
 def _named(list_path: Path, line: str, exclude: Path | None) -> list[InputFile]:
     path = list_path.parent / line
     if os.path.lexists(path):
-        return find_files(path, exclude=exclude)
+        found = find_files(path, exclude=exclude)
+        return [_seen_from(list_path.parent, file) for file in found]
     root = str(list_path.parent.resolve())
     reason = f"{list_path.name} names it, but it is not there"
     return [InputFile(root=root, path=line, status=Status.MISSING, reason=reason)]

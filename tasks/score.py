@@ -124,7 +124,12 @@ def score_files(
     runtime = open_runtime(model, engine=request.score.engine)
     scorer = Scorer(card, runtime, output, _key(card, runtime, request.score), request.score)
     with run_lock(output):
-        remove_temporaries(output.results_dir(scorer.key))
+        for folder in (
+            output.path,
+            output.results_dir(scorer.key),
+            output.evidence_dir(scorer.key),
+        ):
+            remove_temporaries(folder)
         known = read_rows(output.parquet_path, SCORES) if output.parquet_path.exists() else []
         files = identify(files, known)
         contents = contents_of(files)

@@ -16,7 +16,7 @@ StoreArgument = Annotated[Path, typer.Argument(help="Folder that `preprocess` wr
 ModelOption = Annotated[Path, typer.Option("--model", help="Checkpoint folder.")]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file: [preprocess], [run], [split], [train], [engine]."),
+    typer.Option("--config", help="TOML file with sections such as [preprocess] and [train]."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")

@@ -163,7 +163,7 @@ def test_broken_link_is_a_row(inbox: Path, monkeypatch: pytest.MonkeyPatch, sour
     (inbox / "broken.mp4").symlink_to("nowhere.mp4")
     (inbox.parent / "list.txt").write_text("inbox/broken.mp4", encoding="utf-8")
     monkeypatch.chdir(inbox.parent)
-    statuses = {file.path: file.status for file in find_inputs([source])}
+    statuses = {Path(file.path).name: file.status for file in find_inputs([source])}
     assert statuses["broken.mp4"] == Status.UNREADABLE
 
 
@@ -292,3 +292,13 @@ def test_files_written_to_just_now_are_left_out(inbox: Path) -> None:
     shown = {"broken.mp4", "sub/c.mp4", "sub/note.txt", "sub/deep/d.mp4"}
     assert {file.path for file in settled(files, seconds=60)} == shown
     assert settled(files, seconds=0) == files
+
+
+def test_files_of_one_name_are_told_apart_in_patterns_and_lists(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.mp4").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a/x.mp4\nb\n", encoding="utf-8")
+    expected = [(str(tmp_path), "a/x.mp4"), (str(tmp_path), "b/x.mp4")]
+    for source in (str(tmp_path / "*/x.mp4"), f"@{tmp_path / 'list.txt'}"):
+        assert [(file.root, file.path) for file in find_inputs([source])] == expected

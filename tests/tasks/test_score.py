@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -289,6 +290,51 @@ def test_scoring_on_a_cpu_imports_no_heavy_library(
         [sys.executable, path, *arguments], capture_output=True, text=True, check=False
     )
     assert result.stdout == "ok []\n", result.stderr
+
+
+KILLED = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tasks.score import ScoreRequest, score_files
+
+source, model, out, moment = sys.argv[1:]
+num_writes = 0
+
+
+def on_event(event, arguments):
+    global num_writes
+    if event == "os.rename" and str(arguments[0]).startswith(out):
+        num_writes += 1
+        if num_writes == int(moment):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.addaudithook(on_event)
+    score_files(ScoreRequest(sources=(source,), model=Path(model), out=Path(out)))
+"""
+
+
+def test_runs_killed_at_any_moment_end_like_one_that_was_not(
+    done: Done, request_of: Callable[..., ScoreRequest], inbox: Path, tmp_path: Path
+) -> None:
+    script, out = tmp_path / "killed.py", tmp_path / "out"
+    script.write_text(KILLED, encoding="utf-8")
+    request = request_of(out)
+    # Writes are counted anew by each run; the last moment lies between the tables.
+    for moment in (2, 5, 8):
+        arguments = [inbox, request.model, out, str(moment)]
+        result = subprocess.run([sys.executable, script, *arguments], check=False)
+        assert result.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in (out / "results").glob("*/*.json")}
+    assert len(kept) > 0
+    rows = score_files(request).rows
+    assert timeless(rows) == timeless(done.scored.rows)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_refusals_say_why_and_write_nothing(

@@ -1,0 +1,220 @@
+"""What it costs to score a folder with EfficientNet-B3 + Transformer, beside a naive scorer.
+
+    python benchmarks/score.py FOLDER [--rounds 3] [--limit 40] [--no-memory]
+
+Weights are random: they cost what trained ones do. Every measurement is a process of its own, from
+its start to its end; they take turns, round by round, and medians over the rounds count. CPU
+seconds are user + system of the process and its children.
+
+- ours: the whole command `reelcheck score`, which writes tables, evidence and page.
+- naive: OpenCV reads every frame, MediaPipe looks at each in full size, and eager torch in fp32
+  judges the faces on 30 of them, one video at a time. It writes nothing.
+- naive_30: the same, but MediaPipe looks at those 30 frames only.
+- decode: the ffmpeg program decodes every frame on one thread. matmul: matrix products with as much
+  arithmetic as the network needs for the same frames. Together: what would be left if all else were
+  free and nothing could be left undecoded.
+- forward: milliseconds of one thread per frame, by runtime, and their largest difference in logit.
+- long: one clip repeated to five minutes.
+- memory: peak of the scoring process and of its largest decode process for 1, 4 and 10 times as
+  many videos.
+
+Results are printed as JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Numbers = dict[str, float]
+CHILD = Path(__file__).with_name("score_child.py")
+FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
+LONG_SECONDS = 300.0
+LARGE_HEIGHT = 720
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=40, help="videos")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = str(folder / "model")
+        child("make_model", folder=model)
+        clips = child("clips", folder=str(options.folder.absolute()), limit=options.limit)["clips"]
+        paths = [clip["path"] for clip in clips]
+        report |= {"videos": len(paths), "seconds": sum(clip["seconds"] for clip in clips)}
+        report["clips"] = compare(paths, model, folder, options.rounds)
+        show(report["clips"])
+        large = [clip for clip in clips if clip["height"] >= LARGE_HEIGHT] or clips
+        long = repeated(min(large, key=lambda clip: abs(clip["seconds"] - 10)), folder)
+        report["long"] = compare([long], model, folder, options.rounds)
+        show(report["long"])
+        report["forward"] = child("forward", model=model)
+        if options.memory:
+            report["memory"] = memory(paths, model, folder)
+    print(json.dumps(report, indent=2))
+
+
+def show(result: object) -> None:
+    """A part of the report as soon as it is there."""
+    print(json.dumps(result), file=sys.stderr, flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    packages = ("torch", "openvino", "onnxruntime", "mediapipe", "av")
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def child(name: str, **arguments: object) -> dict[str, Any]:
+    """What a fresh process reports."""
+    process = subprocess.run(
+        (sys.executable, str(CHILD), name),
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        sys.exit(f"{name} failed:\n{process.stderr}")
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
+
+
+def compare(paths: list[str], model: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """The same videos by every way, in turn; ratios are medians of the ratios of each round."""
+    measures: dict[str, Callable[[], Numbers]] = {
+        "ours": lambda: ours(paths, model, folder),
+        "ours_one_worker": lambda: ours(paths, model, folder, "--workers", "1"),
+        "naive": lambda: naive(paths, model, looks_at_all=True),
+        "naive_30": lambda: naive(paths, model, looks_at_all=False),
+        "matmul": lambda: timed(lambda: child("matmul", num_videos=len(paths))),
+    }
+    if shutil.which("ffmpeg"):
+        measures["decode"] = lambda: timed(lambda: decode_all(paths))
+    taken: dict[str, list[Numbers]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            taken[name].append(measure())
+    result: dict[str, Any] = {
+        name: {key: round(statistics.median(n[key] for n in found), 3) for key in found[0]}
+        for name, found in taken.items()
+    }
+    for name in set(measures) - {"ours"}:
+        ratios = [
+            other["cpu_seconds"] / own["cpu_seconds"]
+            for other, own in zip(taken[name], taken["ours"], strict=True)
+        ]
+        result[f"{name}_over_ours"] = [round(r, 2) for r in sorted(ratios)]
+    return result
+
+
+def naive(paths: list[str], model: str, *, looks_at_all: bool) -> Numbers:
+    """A measurement of the naive scorer."""
+    return timed(lambda: child("naive", paths=paths, model=model, looks_at_all=looks_at_all))
+
+
+def timed(work: Callable[[], object]) -> Numbers:
+    """CPU and wall seconds of processes that ``work`` starts and waits for."""
+    before, started = children_cpu_seconds(), time.perf_counter()
+    work()
+    return {
+        "cpu_seconds": children_cpu_seconds() - before,
+        "wall_seconds": time.perf_counter() - started,
+    }
+
+
+def ours(paths: list[str], model: str, folder: Path, *options: str) -> Numbers:
+    """The whole command, with the time of its first answer and the shares of its stages."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    (folder / "list.txt").write_text("\n".join(paths), encoding="utf-8")
+    first: list[float] = []
+
+    def run() -> None:
+        started = time.perf_counter()
+        command = (sys.executable, "-m", "flows", "score", f"@{folder / 'list.txt'}", *options)
+        process = subprocess.Popen(
+            (*command, "--model", model, "--out", str(out)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b".m" in line and not first:
+                first.append(time.perf_counter() - started)
+        if process.wait():
+            sys.exit("the command failed")
+
+    found = timed(run)
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert summary["statuses"] == {"ok": len(paths)}, summary
+    stages = {f"{stage}_seconds": seconds for stage, seconds in summary["stage_seconds"].items()}
+    return {**found, "first_answer_seconds": first[0], **stages}
+
+
+def decode_all(paths: list[str]) -> None:
+    """Every frame of every video, thrown away."""
+    for path in paths:
+        command = (*FFMPEG, "-threads", "1", "-i", path, "-map", "0:v:0", "-f", "null", "-")
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def children_cpu_seconds() -> float:
+    """Of all processes that were started from here and have ended, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def repeated(clip: dict[str, Any], folder: Path) -> str:
+    """The clip, again and again without coding it anew, for five minutes."""
+    path = folder / f"long{Path(clip['path']).suffix}"
+    times = round(LONG_SECONDS / clip["seconds"])
+    repeat = (*FFMPEG, "-stream_loop", str(times - 1), "-i", clip["path"], "-map", "0:v:0")
+    subprocess.run((*repeat, "-c", "copy", str(path)), check=True)
+    return str(path)
+
+
+def memory(paths: list[str], model: str, folder: Path) -> dict[str, Any]:
+    """Peaks of one run over more and more contents: copies with a few bytes more at the end."""
+    found = {}
+    for times in (1, 4, 10):
+        copies = folder / f"copies{times}"
+        copies.mkdir()
+        for number in range(times):
+            for path in paths[:10]:
+                data = Path(path).read_bytes() + b"\0\0\0\x0cfree" + number.to_bytes(4)
+                (copies / f"{number} {Path(path).name}").write_bytes(data)
+        out = str(folder / f"memory{times}")
+        found[f"{10 * times} videos"] = child("memory", folder=str(copies), model=model, out=out)
+    return found
+
+
+if __name__ == "__main__":
+    main()
