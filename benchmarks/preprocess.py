@@ -21,9 +21,6 @@ status ok take part. Results are printed as JSON, the ratios last.
 
 import argparse
 import json
-import os
-import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -31,13 +28,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from processes import FFMPEG, children_cpu_seconds, machine, report_of
+
 Numbers = dict[str, float]
 CHILD = Path(__file__).with_name("preprocess_child.py")
-FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
 LENGTHS = (1, 10, 30)
 COPIES = (1, 4, 10)
 CLIP_SECONDS, CLIP_HEIGHT = 10.0, 720
@@ -56,7 +53,7 @@ def main() -> None:
     _, usable = run_child("usable", folder=str(options.folder.absolute()))
     chosen = spread(usable["videos"], options.limit)
     paths = [video["path"] for video in chosen]
-    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "videos": len(paths)}
+    report: dict[str, Any] = {"machine": facts(), "rounds": options.rounds, "videos": len(paths)}
     report["decoding"] = compare(paths, options.rounds)
     show("decoding", report["decoding"])
     if options.long:
@@ -79,42 +76,20 @@ def spread(items: Sequence[Any], max_items: int) -> list[Any]:
     return [items[int(place * step)] for place in range(min(max_items, len(items)))]
 
 
-def machine() -> dict[str, Any]:
+def facts() -> dict[str, Any]:
     """What the figures belong to."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    packages = ("av", "decord", "mediapipe", "opencv-contrib-python", "numpy")
-    facts = {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+    found = machine(("av", "decord", "mediapipe", "opencv-contrib-python", "numpy"))
     if shutil.which("ffmpeg") is None:
-        return {**facts, "ffmpeg": "absent: not measured"}
+        return {**found, "ffmpeg": "absent: not measured"}
     printed = subprocess.run(("ffmpeg", "-version"), capture_output=True, text=True, check=True)
-    return {**facts, "ffmpeg": printed.stdout.split()[2]}
+    return {**found, "ffmpeg": printed.stdout.split()[2]}
 
 
 def run_child(name: str, **arguments: object) -> tuple[float, dict[str, Any]]:
     """CPU seconds of a fresh process and its children, and what it reports."""
     before = children_cpu_seconds()
-    process = subprocess.run(
-        (sys.executable, str(CHILD), name),
-        input=json.dumps(arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if process.returncode:
-        sys.exit(f"{name} failed:\n{process.stderr}")
-    return children_cpu_seconds() - before, json.loads(process.stdout.splitlines()[-1])
-
-
-def children_cpu_seconds() -> float:
-    """Of all processes that were started from here and have ended, and of theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    report = report_of(CHILD, name, **arguments)
+    return children_cpu_seconds() - before, report
 
 
 def compare(paths: list[str], rounds: int) -> dict[str, Numbers]:

@@ -24,8 +24,6 @@ Results are printed as JSON.
 import argparse
 import json
 import os
-import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -33,13 +31,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from processes import FFMPEG, children_cpu_seconds, machine, report_of
+
 Numbers = dict[str, float]
 CHILD = Path(__file__).with_name("score_child.py")
-FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
+PACKAGES = ("torch", "openvino", "onnxruntime", "mediapipe", "av")
 LONG_SECONDS = 300.0
 LARGE_HEIGHT = 720
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40, help="videos")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds}
+    report: dict[str, Any] = {"machine": machine(PACKAGES), "rounds": options.rounds}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = str(folder / "model")
@@ -79,31 +78,9 @@ def show(result: object) -> None:
     print(json.dumps(result), file=sys.stderr, flush=True)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    packages = ("torch", "openvino", "onnxruntime", "mediapipe", "av")
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        **{package: version(package) for package in packages},
-    }
-
-
 def child(name: str, **arguments: object) -> dict[str, Any]:
     """What a fresh process reports."""
-    process = subprocess.run(
-        (sys.executable, str(CHILD), name),
-        input=json.dumps(arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if process.returncode:
-        sys.exit(f"{name} failed:\n{process.stderr}")
-    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return result
+    return report_of(CHILD, name, **arguments)
 
 
 def compare(paths: list[str], model: str, folder: Path, rounds: int) -> dict[str, Any]:
@@ -111,6 +88,7 @@ def compare(paths: list[str], model: str, folder: Path, rounds: int) -> dict[str
     measures: dict[str, Callable[[], Numbers]] = {
         "ours": lambda: ours(paths, model, folder),
         "ours_one_worker": lambda: ours(paths, model, folder, "--workers", "1"),
+        "ours_no_heat_maps": lambda: ours(paths, model, folder, "--set", "heat_maps=false"),
         "naive": lambda: naive(paths, model, looks_at_all=True),
         "naive_30": lambda: naive(paths, model, looks_at_all=False),
         "matmul": lambda: timed(lambda: child("matmul", num_videos=len(paths))),
@@ -184,12 +162,6 @@ def decode_all(paths: list[str]) -> None:
     for path in paths:
         command = (*FFMPEG, "-threads", "1", "-i", path, "-map", "0:v:0", "-f", "null", "-")
         subprocess.run(command, capture_output=True, check=False)
-
-
-def children_cpu_seconds() -> float:
-    """Of all processes that were started from here and have ended, and of theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def repeated(clip: dict[str, Any], folder: Path) -> str:

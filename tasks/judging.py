@@ -26,6 +26,8 @@ _COPIED = tuple(
     for field in fields(VideoResult)
     if field.name not in {"sequences", "stage_seconds", "status", "reason"}
 )
+PART_LOOKS_FAKE = "part_looks_fake"
+"""Flag: not fake as a whole, but a segment alone would be: perhaps only these seconds are."""
 _BLURRED_BELOW = 20.0
 """Variance of the Laplacian."""
 _DARK_BELOW, _BRIGHT_FROM = 40.0, 215.0
@@ -107,14 +109,18 @@ def video_row(
         problem = "the model gave no finite number"
         return row | {"status": str(Status.MODEL_ERROR), "reason": problem}
     score = calibrated_score(tracks[0].logit, calibration)
+    verdict, segments = verdict_of(score, calibration), _segment_rows(tracks, calibration)
+    flags = quality_flags(result, tracks[0], crop_pixels=_crop_pixels(result, card))
+    if verdict != "fake" and verdict_of(segments[0]["score"], calibration) == "fake":
+        flags.append(PART_LOOKS_FAKE)
     return row | {
         "score": score,
         "logit": tracks[0].logit,
-        "verdict": verdict_of(score, calibration),
+        "verdict": verdict,
         "num_frames_used": sum(item.sequence.num_frames for t in tracks for item in t.sequences),
-        "quality_flags": quality_flags(result, tracks[0], crop_pixels=_crop_pixels(result, card)),
+        "quality_flags": flags,
         "tracks": [_track_row(track, calibration) for track in tracks],
-        "segments": _segment_rows(tracks, calibration),
+        "segments": segments,
         "frames": [row for track in tracks for row in _frame_rows(track, calibration)],
     }
 

@@ -24,6 +24,7 @@ from reelcheck.status import Status
 from storage.schemas import SCORES
 from storage.schemas import STAGES as VIDEO_STAGES
 from storage.tables import Row
+from tasks.judging import PART_LOOKS_FAKE
 from tasks.summary import STAGES as RUN_STAGES
 
 STATUS_WORDS = {
@@ -48,6 +49,7 @@ FLAG_WORDS = {
     "bright": "the face is very bright",
     "damaged": "some frames could not be decoded",
     "face_seldom_seen": "the face is on fewer than half of the frames looked at",
+    PART_LOOKS_FAKE: "not fake as a whole, but one stretch alone would be: look there",
 }
 """What each quality flag means; see ``tasks.judging.quality_flags``."""
 VERDICTS = ("fake", "inconclusive", "real")

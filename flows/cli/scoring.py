@@ -83,17 +83,20 @@ def score(
     card = read_card(ModelLayout(model))
     for note in card.notes:
         console.print(note, style="yellow", markup=False)
+    # Of the model's own preprocessing nothing may be changed; the error names what was.
+    own = [item for item in overrides or [] if item.partition("=")[0] in ScoreSettings.model_fields]
+    others = [item for item in overrides or [] if item not in own]
     request = ScoreRequest(
         sources=tuple(sources),
         model=model,
         out=out,
-        settings=preprocess_settings(config, overrides, base=card.preprocessing),
+        settings=preprocess_settings(config, others, base=card.preprocessing),
         run=run_settings(config, workers, decoder),
         score=load_settings(
             ScoreSettings,
             section="score",
             config_path=config,
-            overrides=[f"engine={engine}"] if engine else [],
+            overrides=[*own, *([f"engine={engine}"] if engine else [])],
         ),
         retry_failed=retry_failed,
         limit=limit,

@@ -370,3 +370,14 @@ def test_picture_taken_whole_is_enlarged_below_the_crops_own_size(
     changed = card.model_copy(update={"preprocessing": preprocessing})
     row = row_of([sequence_of(30, side=90.0)], [0.0] * 30, changed, container=container)
     assert row["quality_flags"] == flags
+
+
+def test_stretch_that_alone_looks_fake_is_flagged_where_the_whole_does_not(card: ModelCard) -> None:
+    sequences = [sequence_of(30, track_id=0)]
+    for logit, verdict, flags in (
+        (0.0, "inconclusive", []),
+        (6.0, "inconclusive", ["part_looks_fake"]),
+        (60.0, "fake", []),
+    ):
+        row = row_of(sequences, [0.0] * 10 + [logit] * 10 + [-1.0] * 10, card)
+        assert (row["verdict"], row["quality_flags"]) == (verdict, flags)
