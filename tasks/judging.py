@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from models.aggregation import track_logit
 from models.runtime import Floats, Judgement, Runtime
 from models.verdict import calibrated_score, verdict_of
 from reelcheck.card import Calibration, ModelCard
@@ -53,8 +54,8 @@ class JudgedTrack:
 
     @property
     def logit(self) -> float:
-        """Mean over its sequences: repeated looks at one person."""
-        return float(np.mean([judged.whole.logit for judged in self.sequences]))
+        """As its sequences give it together."""
+        return track_logit([judged.whole.logit for judged in self.sequences])
 
 
 def judge_sequences(
