@@ -11,9 +11,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.metrics import precision_recall_curve
 
+from models.verdict import tempered_score
 from reelcheck.card import Calibration
 
 _TEMPERATURES = (0.05, 20.0)
@@ -26,7 +27,7 @@ def fit_calibration(
 ) -> Calibration:
     """Fit on validation videos of both labels."""
     temperature = fit_temperature(logits, labels)
-    scores = expit(logits / temperature)
+    scores = np.array([tempered_score(value, temperature) for value in logits])
     threshold = best_f1_threshold(scores, labels)
     real_below, fake_from = _band(scores, labels, threshold, max_decided_error)
     return Calibration(

@@ -310,9 +310,10 @@ def _difference_of_runtimes(
         expected, *others = (
             _answers(runtime, frames_NHWC, seconds_BT[0].numpy()) for runtime in (truth, *runtimes)
         )
-        with np.errstate(invalid="ignore"):  # inf - inf is NaN, and so refused
-            scale = max(1.0, float(np.abs(expected).max()))
-        differences += [np.abs(other - expected).max() / scale for other in others]
+        scale = max(1.0, float(np.abs(expected).max()))
+        # Infinity less infinity is no number, and refused as such.
+        with np.errstate(invalid="ignore"):
+            differences += [np.abs(other - expected).max() / scale for other in others]
     return float(np.max(differences))
 
 

@@ -312,9 +312,15 @@ def test_recipe_takes_its_own_crops_where_a_store_holds_several(
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_interrupted_training_gives_exit_code_130_and_goes_on_later(
-    reelcheck: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reelcheck: Command,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    handler = signal.getsignal(signal.SIGINT)
+    # A shell's background job begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -329,5 +335,5 @@ def test_interrupted_training_gives_exit_code_130_and_goes_on_later(
     assert result.exit_code == 130
     assert "Traceback" not in result.stderr
     assert "error" not in result.stderr
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert reelcheck(*arguments).exit_code == 0

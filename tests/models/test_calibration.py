@@ -15,7 +15,7 @@ from models.calibration import (
     fit_calibration,
     fit_temperature,
 )
-from models.verdict import calibrated_score, verdict_of
+from models.verdict import calibrated_score, tempered_score, verdict_of
 from reelcheck.card import Calibration
 
 Floats = NDArray[np.float64]
@@ -157,7 +157,7 @@ def test_band_is_closed_when_the_threshold_alone_is_good_enough(
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
     calibration = fit_calibration(logits, labels, max_decided_error=wanted)
-    scores = expit(logits / calibration.temperature)
+    scores = np.array([tempered_score(x, calibration.temperature) for x in logits])
     wrong = ((scores >= calibration.threshold) != (labels == 1)).mean()
     edges = (calibration.real_below, calibration.fake_from)
     if wrong <= wanted:
@@ -172,7 +172,7 @@ def test_band_is_the_narrowest_around_the_threshold(
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
     calibration = fit_calibration(logits, labels, max_decided_error=wanted)
-    scores = expit(logits / calibration.temperature)
+    scores = np.array([tempered_score(x, calibration.temperature) for x in logits])
     is_wrong = (scores >= calibration.threshold) != (labels == 1)
     if is_wrong.mean() <= wanted:
         return  # no band is needed
@@ -193,7 +193,10 @@ def test_edges_of_the_band_are_scores_that_occurred_or_the_threshold(
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
     calibration = fit_calibration(logits, labels, max_decided_error=wanted)
-    known = {*expit(logits / calibration.temperature), calibration.threshold}
+    known = {
+        *np.array([tempered_score(x, calibration.temperature) for x in logits]),
+        calibration.threshold,
+    }
     edges = (calibration.real_below, calibration.fake_from)
     if edges not in {ABSTAIN, (calibration.threshold, calibration.threshold)}:
         assert edges[0] in known
