@@ -55,7 +55,7 @@ class OpenVINORuntime:
     Args:
         encoder: ONNX file, or its content.
         judge: the same.
-        num_threads: None: one per core that this process may use.
+        num_threads: None: half of the cores, as decode processes run beside it.
     """
 
     name: Engine = "openvino"
@@ -69,7 +69,7 @@ class OpenVINORuntime:
         # bf16 would be OpenVINO's own choice on processors that have it: other scores.
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": num_threads or available_cores(),
+            "INFERENCE_NUM_THREADS": num_threads or half_the_cores(),
             "NUM_STREAMS": 1,
         }
         core = openvino.Core()
@@ -107,7 +107,7 @@ class OnnxRuntime:
         import onnxruntime  # noqa: PLC0415 - half a second, and other runtimes do without
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or available_cores()
+        options.intra_op_num_threads = num_threads or half_the_cores()
         self._encoder, self._judge = (
             onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             for model in (encoder, judge)
@@ -159,9 +159,10 @@ def encode_all(runtime: Runtime, crops: Iterable[tuple[Key, RGB]]) -> Iterator[t
     yield from finished()
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def half_the_cores() -> int:
+    """Half of the cores that this process may use: more threads wait for one another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2)
 
 
 def _one_sequence(features_TD: Floats, seconds_T: Floats) -> dict[str, NDArray[np.generic]]:
