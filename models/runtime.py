@@ -5,7 +5,6 @@ several videos; the judge then takes one sequence at a time. So an answer depend
 else is scored nor on its order.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from reelcheck.cores import available_cores
 from reelcheck.records import RGB
 
 Floats = NDArray[np.float32]
@@ -161,8 +161,7 @@ def encode_all(runtime: Runtime, crops: Iterable[tuple[Key, RGB]]) -> Iterator[t
 
 def half_the_cores() -> int:
     """Half of the cores that this process may use: more threads wait for one another."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // 2)
+    return max(1, available_cores() // 2)
 
 
 def _one_sequence(features_TD: Floats, seconds_T: Floats) -> dict[str, NDArray[np.generic]]:

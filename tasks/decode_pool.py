@@ -25,6 +25,7 @@ from typing import Self
 import pebble
 
 from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.cores import available_cores
 from reelcheck.errors import FaceModelError, WorkerError
 from reelcheck.records import Shard, VideoResult
 from reelcheck.status import Status
@@ -79,7 +80,7 @@ class DecodePool:
         self, shards: Sequence[Shard], settings: PreprocessSettings, run: RunSettings
     ) -> None:
         self._run = run
-        self._num_workers = run.num_workers or _available_cores()
+        self._num_workers = run.num_workers or available_cores()
         self._initargs = (
             settings,
             find_face_model(settings.face_model_sha256),
@@ -252,7 +253,3 @@ class DecodePool:
 
 def _in_order(shard: Shard) -> list[tuple[str, str]]:
     return sorted(zip(shard.video_ids, shard.paths, strict=True))
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
