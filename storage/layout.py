@@ -27,6 +27,7 @@ REGISTRY/
 OUT/                            one scoring run's output
   results/<key>/<video id>.json one content's answer; the key names model and settings
   evidence/<key>/<video id>.jpg its most telling faces
+  fetched/<URL's hash>/…         objects of sources that are URLs
   scores.parquet scores.csv summary.json report.html
 """
 
@@ -298,6 +299,11 @@ class ScoreLayout:
     def evidence_path(self, key: str, video_id: str) -> Path:
         """Picture of its most telling faces."""
         return self.evidence_dir(key) / f"{video_id}.jpg"
+
+    @property
+    def fetched_dir(self) -> Path:
+        """Folder of what was fetched from elsewhere."""
+        return self.path / "fetched"
 
     @property
     def summary_path(self) -> Path:

@@ -37,6 +37,7 @@ from tasks.evidence import evidence_picture, heat_maps, most_telling
 from tasks.inputs import find_inputs, sampled, settled
 from tasks.judging import JudgedTrack, judge_sequences, video_row
 from tasks.page import render_report
+from tasks.remote import fetched, is_url
 from tasks.runtimes import open_runtime
 
 
@@ -156,7 +157,12 @@ def score_files(
 
 def _chosen(request: ScoreRequest) -> list[InputFile]:
     is_watching = request.settled_seconds > 0
-    files = find_inputs(request.sources, exclude=request.out, may_be_empty=is_watching)
+    urls = [source for source in request.sources if is_url(source)]
+    named = [source for source in request.sources if source not in urls]
+    fetch_to = ScoreLayout(request.out).fetched_dir
+    files = [file for url in urls for file in fetched(url, fetch_to)]
+    if named or not urls:
+        files += find_inputs(named, exclude=request.out, may_be_empty=is_watching)
     if is_watching:
         files = settled(files, seconds=request.settled_seconds)
     if request.sample is not None:

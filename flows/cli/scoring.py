@@ -40,7 +40,7 @@ def score(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders (searched through), files, quoted patterns, or @LIST of paths.",
+            help="Folders, files, quoted patterns, @LIST of paths, or URLs such as s3://b/in.",
         ),
     ],
     model: ModelOption,

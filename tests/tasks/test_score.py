@@ -372,6 +372,14 @@ def test_output_in_use_is_refused(request_of: Callable[..., ScoreRequest], tmp_p
         pass
 
 
+def test_golden_score(model: ModelLayout, face_video: Path, tmp_path: Path) -> None:
+    """Known weights on a known video: a change of this number is a change of every score."""
+    request = ScoreRequest(sources=(str(face_video),), model=model.path, out=tmp_path, run=RUN)
+    [row] = score_files(request).rows
+    assert row["num_frames_used"] == 12
+    assert row["logit"] == pytest.approx(-0.53988, abs=1e-3)
+
+
 def test_table_says_its_schema_version(done: Done) -> None:
     schema = pq.read_schema(done.output.parquet_path)
     assert schema.equals(SCORES)
