@@ -86,4 +86,4 @@ def score_as_flow(request: ScoreRequest) -> Scored:
         sample=request.sample,
     )
     summary: Row = json.loads(ScoreLayout(request.out).summary_path.read_text(encoding="utf-8"))
-    return Scored(rows, summary)
+    return Scored(rows, summary, summary["num_new"])

@@ -70,6 +70,9 @@ class Scored:
     rows: list[Row]
     """One per file."""
     summary: Row
+    """Of this run or, where it had nothing to do, of the last one that had."""
+    num_new: int
+    """Contents that this run judged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +155,7 @@ def score_files(
             "videos_per_second": round(len(todo) / wall_seconds, 3),
         }
         summary = _write(rows, summary, scorer)
-    return Scored(rows, summary)
+    return Scored(rows, summary, len(todo))
 
 
 def _chosen(request: ScoreRequest) -> list[InputFile]:

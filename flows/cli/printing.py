@@ -85,7 +85,7 @@ def print_score(path: str, row: dict[str, Any]) -> None:
     tqdm.write(f"{verdict:<14} {score_text}  {path}{remark}")
 
 
-def print_outcome(summary: dict[str, Any]) -> None:
+def print_outcome(summary: dict[str, Any], *, is_new: bool) -> None:
     """Counts of a scoring run and where its time went."""
     table = Table("outcome", "files", title="Scores")
     for verdict, count in summary["verdicts"].items():
@@ -99,8 +99,9 @@ def print_outcome(summary: dict[str, Any]) -> None:
     total = summary["cpu_seconds"] or 1.0
     seconds = {**seconds, "other": max(0.0, total - sum(seconds.values()))}
     shares = ", ".join(f"{stage} {value / total:.0%}" for stage, value in seconds.items())
+    when = "" if is_new else "nothing new; the run before: "
     console.print(
-        f"{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with {summary['engine']} "
+        f"{when}{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with {summary['engine']} "
         f"({summary['videos_per_second']:.2f} videos/s, {total:.1f} CPU s: {shares})",
         highlight=False,
     )

@@ -105,8 +105,9 @@ def score(
     )
     while True:
         scored = _scored(request)
-        print_scores(scored.rows)
-        print_outcome(scored.summary)
+        if watch is None or scored.num_new:
+            print_scores(scored.rows)
+            print_outcome(scored.summary, is_new=scored.num_new > 0)
         if watch is None:
             break
         time.sleep(watch)
