@@ -74,6 +74,7 @@ def score(
 
 def score_as_flow(request: ScoreRequest) -> Scored:
     """The same as a flow run of the server that is configured."""
+    before = _summary(request.out)
     rows = score(
         list(request.sources),
         request.model,
@@ -85,5 +86,12 @@ def score_as_flow(request: ScoreRequest) -> Scored:
         limit=request.limit,
         sample=request.sample,
     )
-    summary: Row = json.loads(ScoreLayout(request.out).summary_path.read_text(encoding="utf-8"))
-    return Scored(rows, summary, summary["num_new"])
+    summary = _summary(request.out)
+    # It is rewritten by runs that judged something, and no two of these took the same time.
+    return Scored(rows, summary, 0 if summary == before else summary["num_new"])
+
+
+def _summary(out: Path) -> Row:
+    path = ScoreLayout(out).summary_path
+    summary: Row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return summary

@@ -101,8 +101,8 @@ def print_outcome(summary: dict[str, Any], *, is_new: bool) -> None:
     shares = ", ".join(f"{stage} {value / total:.0%}" for stage, value in seconds.items())
     when = "" if is_new else "nothing new; the run before: "
     console.print(
-        f"{when}{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with {summary['engine']} "
-        f"({summary['videos_per_second']:.2f} videos/s, {total:.1f} CPU s: {shares})",
+        f"{when}{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with "
+        f"{summary['engine']} ({summary['videos_per_second']:.2f} videos/s, {total:.1f} CPU s: {shares})",
         highlight=False,
     )
 
