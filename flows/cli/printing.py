@@ -102,7 +102,8 @@ def print_outcome(summary: dict[str, Any], *, is_new: bool) -> None:
     when = "" if is_new else "nothing new; the run before: "
     console.print(
         f"{when}{summary['num_new']} scored in {summary['wall_seconds']:.1f} s with "
-        f"{summary['engine']} ({summary['videos_per_second']:.2f} videos/s, {total:.1f} CPU s: {shares})",
+        f"{summary['engine']} ({summary['videos_per_second']:.2f} videos/s, "
+        f"{total:.1f} CPU s: {shares})",
         highlight=False,
     )
 
