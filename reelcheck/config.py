@@ -92,7 +92,7 @@ class ScoreSettings(Settings):
 
     engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
     """auto: torch on a GPU, else OpenVINO. On a CPU all give the same logits up to 1e-4."""
-    num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 4
+    num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 3
     """Faces in the picture of each video."""
     heat_maps: bool = True
     """Below the faces of a video that is not judged real, what in them speaks for a fake."""
