@@ -1,6 +1,5 @@
 """Flow: folder of videos -> face crop sequences, a table of files and a manifest."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.cores import spent_cpu_seconds
 from reelcheck.progress import video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
@@ -51,7 +51,7 @@ def preprocess(
     Raises:
         StoreError: another run is writing to this preprocessing of the store.
     """
-    started, cpu_started = time.perf_counter(), _cpu_seconds()
+    started, cpu_started = time.perf_counter(), spent_cpu_seconds()
     settings = settings or PreprocessSettings(face_model_sha256=configured_face_model_sha256())
     run = run or RunSettings()
     layout = store_layout(store, settings)
@@ -73,7 +73,7 @@ def preprocess(
             counts=counts,
             num_videos_before=len(contents_of(files)) - num_planned,
             wall_seconds=time.perf_counter() - started,
-            cpu_seconds=_cpu_seconds() - cpu_started,
+            cpu_seconds=spent_cpu_seconds() - cpu_started,
         )
         write_text(layout.summary_path, as_json(summary))
     create_markdown_artifact(as_markdown(summary), key="preprocess-summary")
@@ -98,12 +98,6 @@ def _extract(
             )
             for shard in shards
         ]
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def store_layout(store: Path, settings: PreprocessSettings) -> StoreLayout:

@@ -17,6 +17,9 @@ FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d4
 Decoder = Literal["auto", "decord", "pyav"]
 """Which decoder to use, where there is a choice; see ``RunSettings``."""
 
+EngineChoice = Literal["auto", "openvino", "onnxruntime", "torch"]
+"""What runs a model that scores; see ``ScoreSettings``."""
+
 
 class PreprocessSettings(Settings):
     """Everything that decides which pixels a model sees."""
@@ -90,7 +93,7 @@ class RunSettings(Settings):
 class ScoreSettings(Settings):
     """How a model is run, and what is shown of its answers."""
 
-    engine: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
+    engine: EngineChoice = "auto"
     """auto: torch on a GPU, else OpenVINO. On a CPU all give the same logits up to 1e-4."""
     num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 3
     """Faces in the picture of each video."""

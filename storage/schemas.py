@@ -69,14 +69,6 @@ _SEQUENCE_FIELDS = (
     _real("face_pixels", nullable=False),
 )
 
-_LOGIT_FIELDS = (
-    _text("sequence_id", nullable=False),
-    _text("video_id", nullable=False),
-    _integer("track_id", nullable=False),
-    _integer("num_frames", nullable=False),
-    _real("logit", nullable=False),
-)
-
 VIDEO_RESULTS = _schema(
     "video_results",
     _text("video_id", nullable=False),
@@ -130,7 +122,11 @@ LOG = _schema(
 
 VALIDATION = _schema(
     "validation",
-    *_LOGIT_FIELDS,
+    _text("sequence_id", nullable=False),
+    _text("video_id", nullable=False),
+    _integer("track_id", nullable=False),
+    _integer("num_frames", nullable=False),
+    _real("logit", nullable=False),
     _integer("label", nullable=False),
     _integer("fold"),
 )

@@ -2,16 +2,14 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from models.runtime import OnnxRuntime, OpenVINORuntime, Runtime
 from reelcheck.card import ModelCard
+from reelcheck.config import EngineChoice
 from reelcheck.errors import ExportError, MismatchError
 from storage.checkpoints import read_card, read_onnx_record
 from storage.hashing import sha256_of
 from storage.layout import ModelLayout
-
-EngineChoice = Literal["auto", "openvino", "onnxruntime", "torch"]
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from os import times
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from models.runtime import Floats, Judgement, Runtime, encode_all
 from reelcheck.card import ModelCard
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
+from reelcheck.cores import spent_cpu_seconds
 from reelcheck.errors import MismatchError
 from reelcheck.progress import video_progress
 from reelcheck.records import RGB, InputFile, Shard, VideoResult
@@ -119,7 +119,7 @@ def score_files(
         SourceError: there is nothing to score.
         StoreError: no model, or another run writes to the output.
     """
-    started, cpu_started = time.perf_counter(), _cpu_seconds()
+    started, cpu_started = time.perf_counter(), spent_cpu_seconds()
     model, output = ModelLayout(request.model), ScoreLayout(request.out)
     card = read_card(model)
     _require_same_settings(card, request.settings)
@@ -137,10 +137,16 @@ def score_files(
         known = read_rows(output.parquet_path, SCORES) if output.parquet_path.exists() else []
         files = identify(files, known)
         contents = contents_of(files)
-        todo = _todo(scorer, contents, retry_failed=request.retry_failed)
+        answers = _answers(scorer, contents)
+        again = RETRIED | FAILURES if request.retry_failed else RETRIED
+        todo = {
+            video_id: path
+            for video_id, path in contents.items()
+            if video_id not in answers or answers[video_id]["status"] in again
+        }
         names = {str(Path(file.root) / file.path): file.path for file in files}
         _score(todo, scorer, request.run, lambda path, row: on_row(names[path], row), score_shard)
-        rows = _rows(files, scorer)
+        rows = _rows(files, answers | _answers(scorer, todo), card)
         summary = {
             **_counts(rows),
             "num_new": len(todo),
@@ -151,7 +157,7 @@ def score_files(
         wall_seconds = time.perf_counter() - started
         summary |= {
             "wall_seconds": round(wall_seconds, 2),
-            "cpu_seconds": round(_cpu_seconds() - cpu_started, 2),
+            "cpu_seconds": round(spent_cpu_seconds() - cpu_started, 2),
             "videos_per_second": round(len(todo) / wall_seconds, 3),
         }
         summary = _write(rows, summary, scorer)
@@ -193,23 +199,14 @@ def _key(card: ModelCard, runtime: Runtime, settings: ScoreSettings) -> str:
     return f"{card.model_id}.{card.preprocessing_hash}.{digest}"
 
 
-def _todo(scorer: Scorer, contents: Mapping[str, str], *, retry_failed: bool) -> dict[str, str]:
-    again = RETRIED | FAILURES if retry_failed else RETRIED
-    todo = {}
-    for video_id, path in contents.items():
-        answer = _answer(scorer, video_id)
-        if answer is None or answer["status"] in again:
-            todo[video_id] = path
-    return todo
-
-
-def _answer(scorer: Scorer, video_id: str) -> Row | None:
-    try:
-        text = scorer.output.result_path(scorer.key, video_id).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    answer: Row = json.loads(text)
-    return answer
+def _answers(scorer: Scorer, video_ids: Iterable[str]) -> dict[str, Row]:
+    """What is on disk of these contents."""
+    paths = {video_id: scorer.output.result_path(scorer.key, video_id) for video_id in video_ids}
+    return {
+        video_id: json.loads(path.read_text(encoding="utf-8"))
+        for video_id, path in paths.items()
+        if path.exists()
+    }
 
 
 def _score(
@@ -301,18 +298,18 @@ class _Clocked:
         return self._runtime.judge(features_TD, seconds_T)
 
 
-def _rows(files: Iterable[InputFile], scorer: Scorer) -> list[Row]:
+def _rows(files: Iterable[InputFile], answers: Mapping[str, Row], card: ModelCard) -> list[Row]:
     """One row per file; copies of one content have the same answer."""
     rows = []
     for file in files:
         row: Row = {name: getattr(file, name) for name in _FILE_COLUMNS}
         if file.status is None:
-            row = {**(_answer(scorer, file.video_id or "") or {}), **row}
+            row = {**answers[file.video_id or ""], **row}
         else:
             row |= {"status": str(file.status), "reason": file.reason, **_NOTHING}
             row |= {
-                "model_id": scorer.card.model_id,
-                "preprocessing_hash": scorer.card.preprocessing_hash,
+                "model_id": card.model_id,
+                "preprocessing_hash": card.preprocessing_hash,
             }
         rows.append({name: row.get(name) for name in SCORES.names})
     return rows
@@ -356,9 +353,3 @@ def _write(rows: list[Row], summary: Row, scorer: Scorer) -> Row:
 
 def _flat(row: Row) -> Row:
     return {**row, "quality_flags": " ".join(row["quality_flags"])}
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    spent = times()
-    return spent.user + spent.system + spent.children_user + spent.children_system

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,13 +25,11 @@ from flows.cli.printing import (
     print_score,
     print_scores,
 )
-from reelcheck.config import ScoreSettings
+from reelcheck.config import EngineChoice, ScoreSettings
 from reelcheck.settings import load_settings
 
 if TYPE_CHECKING:
     from tasks.score import Scored, ScoreRequest
-
-Engine = Literal["auto", "openvino", "onnxruntime", "torch"]
 
 
 @app.command()
@@ -56,7 +54,7 @@ def score(
         typer.Option("--watch", min=1, help="Look for new files every so many seconds."),
     ] = None,
     engine: Annotated[
-        Engine | None, typer.Option("--engine", help="What runs the model. [default: auto]")
+        EngineChoice | None, typer.Option("--engine", help="What runs the model. [default: auto]")
     ] = None,
     workers: WorkersOption = None,
     decoder: DecoderOption = None,
