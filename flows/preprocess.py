@@ -39,7 +39,7 @@ def preprocess(
     Args:
         source: folder of videos (searched through), or one video.
         store: folder to write to; may hold several preprocessings and sources.
-        labels: CSV of path,label[,group,identity,source,pair,generator,split]; None: folder names.
+        labels: CSV of path, label and what else is known (``tasks/labels.py``); None: folder names.
         settings: what the crops look like; None: the defaults.
         run: how to use the machine; None: the defaults.
         exclude: a folder inside the source that is not input.

@@ -15,6 +15,8 @@ from reelcheck.status import Status
 RGB = NDArray[np.uint8]
 Point = tuple[float, float]
 """x and y."""
+FINGERPRINT_BYTES = 32
+"""Of a picture's perceptual hash; see ``tasks/faces/fingerprint.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,17 @@ class InputFile:
     """1 fake, 0 real, None unknown."""
     group: str | None = None
     identity: str | None = None
+    """Who is seen."""
+    donor: str | None = None
+    """Of a fake: whose face, voice or motion was put in; a name like those of identities."""
     source: str | None = None
     """The real video that a fake was made from."""
     pair: str | None = None
     generator: str | None = None
+    dataset: str | None = None
+    """The collection that the file comes from."""
+    date: str | None = None
+    """When it was published, as YYYY-MM-DD."""
     split: str | None = None
     """``train``, ``val`` or ``test`` where folders or the labels table give it."""
 
@@ -202,6 +211,8 @@ class CropSequence:
     keypoints_xy: tuple[tuple[float, ...], ...]
     """x and y of each crop's key points, 12 numbers in the order of ``Keypoints``, as fractions of
     the crop's side; beyond 0 to 1 outside of it. Empty: not known of every frame."""
+    fingerprints: tuple[bytes, ...] = ()
+    """Perceptual hashes of the crops."""
 
     def __post_init__(self) -> None:
         """All per-frame fields must have the same length."""
@@ -256,6 +267,8 @@ class VideoResult:
     head_rotation: int | None = None
     """Degrees, counter-clockwise, by which frames were turned to find and cut out the faces; boxes
     lie on the frame as shown."""
+    fingerprints: tuple[bytes, ...] = ()
+    """Perceptual hashes of frames, without those that show next to nothing."""
     sequences: tuple[CropSequence, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds of demux, decode, detect and crop; belongs to the run, never to a table."""

@@ -5,7 +5,9 @@ A change of meaning or of columns raises ``SCHEMA_VERSION``; readers refuse othe
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "4"
+from reelcheck.records import FINGERPRINT_BYTES
+
+SCHEMA_VERSION = "5"
 
 
 def _schema(name: str, *fields: pa.Field) -> pa.Schema:
@@ -29,11 +31,17 @@ _LABEL_FIELDS = (
     _integer("label"),
     _text("group"),
     _text("identity"),
+    _text("donor"),
     _text("source"),
     _text("pair"),
     _text("generator"),
+    _text("dataset"),
+    _text("date"),
     _text("split"),
 )
+LABEL_COLUMNS = tuple(field.name for field in _LABEL_FIELDS)
+"""What a labels table may say of a file."""
+_HASHES = pa.list_(pa.binary(FINGERPRINT_BYTES))
 _RESULT_FIELDS = (
     _text("container"),
     _text("codec"),
@@ -66,6 +74,7 @@ _SEQUENCE_FIELDS = (
     pa.field("sharpness", pa.list_(pa.float32()), nullable=False),
     pa.field("brightness", pa.list_(pa.float32()), nullable=False),
     pa.field("keypoints_xy", pa.list_(pa.list_(pa.float32(), 12)), nullable=False),
+    pa.field("fingerprints", _HASHES, nullable=False),
     _real("face_pixels", nullable=False),
 )
 
@@ -75,6 +84,7 @@ VIDEO_RESULTS = _schema(
     _text("status", nullable=False),
     _text("reason"),
     *_RESULT_FIELDS,
+    pa.field("fingerprints", _HASHES),
 )
 """One row per distinct content, inside a shard."""
 
@@ -92,6 +102,7 @@ VIDEOS = _schema(
     _integer("mtime_ns"),
     *_LABEL_FIELDS,
     *_RESULT_FIELDS,
+    pa.field("fingerprints", _HASHES),
 )
 """One row per input file."""
 

@@ -10,11 +10,10 @@ from prefect import task
 from reelcheck.records import InputFile
 from reelcheck.status import Status
 from storage.layout import StoreLayout
-from storage.schemas import MANIFEST, SEQUENCES, VIDEOS
+from storage.schemas import LABEL_COLUMNS, MANIFEST, SEQUENCES, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.discover import KnownResult, known_results
 
-LABEL_COLUMNS = ("label", "group", "identity", "source", "pair", "generator", "split")
 _log = logging.getLogger(__name__)
 
 

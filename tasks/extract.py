@@ -98,5 +98,6 @@ def _sequence_row(sequence: CropSequence, shard: str, part: int, row: int) -> Ro
         "sharpness": sequence.sharpness,
         "brightness": sequence.brightness,
         "keypoints_xy": sequence.keypoints_xy,
+        "fingerprints": sequence.fingerprints,
         "face_pixels": float(np.median(sides)),
     }

@@ -25,7 +25,7 @@ from storage.tables import Row
 _COPIED = tuple(
     field.name
     for field in fields(VideoResult)
-    if field.name not in {"sequences", "stage_seconds", "status", "reason"}
+    if field.name not in {"sequences", "stage_seconds", "status", "reason", "fingerprints"}
 )
 PART_LOOKS_FAKE = "part_looks_fake"
 """Flag: not fake as a whole, but a segment alone would be: perhaps only these seconds are."""

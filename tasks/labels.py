@@ -1,23 +1,26 @@
 """What is known of each file: from a labels table, or from the names of its folders.
 
 A labels table is a CSV with the columns ``path,label`` and, where known, ``group``, ``identity``,
-``source``, ``pair``, ``generator``, ``split``. Paths are relative to the source folder.
+``donor``, ``source``, ``pair``, ``generator``, ``dataset``, ``date``, ``split``. Paths are relative
+to the source folder.
 """
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from reelcheck.errors import SourceError
 from reelcheck.records import InputFile
 from reelcheck.status import Status
+from storage.schemas import LABEL_COLUMNS
 
 _LABELS = {"real": 0, "0": 0, "fake": 1, "deepfake": 1, "1": 1}
 _FOLDER_LABELS = {"real": 0, "fake": 1, "deepfake": 1}
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_OPTIONAL_COLUMNS = ("group", "identity", "source", "pair", "generator")
+_OPTIONAL_COLUMNS = [name for name in LABEL_COLUMNS if name not in {"label", "split"}]
 
 Value = TypeVar("Value")
 
@@ -86,8 +89,8 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
     """Path -> label and the optional columns.
 
     Raises:
-        SourceError: no such file, not UTF-8 CSV, a column missing, a label or a split unknown, or
-            two different rows for one path.
+        SourceError: no such file, not UTF-8 CSV, a column missing, a label, a split or a date that
+            is none, or two different rows for one path.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -97,7 +100,7 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
             if missing:
                 raise SourceError(
                     f"{path} lacks the column {' and '.join(sorted(missing))}; "
-                    "its first line must be path,label[,group,identity,source,pair,generator,split]"
+                    f"its first line must be path,label[,{','.join(LABEL_COLUMNS[1:])}]"
                 )
             rows: dict[str, dict[str, Any]] = {}
             for row in reader:
@@ -124,4 +127,9 @@ def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[
         )
     optional = {column: (row.get(column) or "").strip() or None for column in _OPTIONAL_COLUMNS}
     values = {"label": _LABELS[label], **optional, "split": _SPLITS.get(split)}
+    if (day := optional["date"]) is not None:
+        try:
+            values["date"] = date.fromisoformat(day).isoformat()
+        except ValueError:
+            raise SourceError(f"{where}: date {day!r} is no day; write 2026-01-31") from None
     return str(PurePosixPath(name)), values

@@ -307,6 +307,7 @@ _COPIED = (
     "sharpness",
     "brightness",
     "keypoints_xy",
+    "fingerprints",
 )
 
 

@@ -32,7 +32,7 @@ def preprocess(
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", help="CSV: path,label[,group,identity,source,pair,generator,split]."
+            "--labels", help="CSV: path,label and, where known, group, identity, donor, source, …"
         ),
     ] = None,
     workers: WorkersOption = None,

@@ -16,6 +16,7 @@ from reelcheck.records import RGB, DecodePlan, FaceBox, Frame, Keypoints, VideoR
 from reelcheck.status import Status
 from tasks.faces.boxes import scaled
 from tasks.faces.detect import FaceDetector
+from tasks.faces.fingerprint import fingerprint
 from tasks.faces.image_file import read_image, still_codec
 from tasks.faces.search import MIN_BELIEVED_CONFIDENCE, Pass, Sample, sighting_of
 from tasks.faces.stopwatch import Stopwatch
@@ -59,7 +60,14 @@ def extract_image(
         with watch.stage("decode"):
             frame = read_image(path, codec)
         height, width = frame.rgb_HWC.shape[:2]
-        result = replace(result, width=width, height=height, num_frames_decoded=1)
+        seen = fingerprint(frame.rgb_HWC)
+        result = replace(
+            result,
+            width=width,
+            height=height,
+            num_frames_decoded=1,
+            fingerprints=() if seen is None else (seen,),
+        )
         if settings.min_sequence_frames > 1:
             raise VideoError(
                 Status.TOO_FEW_FRAMES,
@@ -176,6 +184,6 @@ def _found(
         num_packets_decoded=0,
         problem=None,
         size=AS_SHOWN.shown_size(frame),
-        samples=(Sample(0, 0.0, 0),),
+        samples=(Sample(0, 0.0, 0, fingerprint=None),),
         tracks=tuple((sighting,) for sighting in sightings),
     )

@@ -23,6 +23,7 @@ from tasks.faces.boxes import box_iou
 from tasks.faces.crop import face_square
 from tasks.faces.decode import FrameReader
 from tasks.faces.detect import FaceDetector
+from tasks.faces.fingerprint import fingerprint
 from tasks.faces.follow import MAX_FRAME_GAP_SECONDS, follow
 from tasks.faces.plan import even_places, frames_plan
 from tasks.faces.stopwatch import Stopwatch
@@ -50,6 +51,8 @@ class Sample:
     run: int
     """Number of the run of neighbouring frames that it belongs to; 0 for all where runs do not
     matter."""
+    fingerprint: bytes | None
+    """Of the frame; None where next to nothing is to be seen."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,9 @@ class Search:
             size = size or view.shown_size(frame)
             jumps = bool(samples) and frame.frame_index != samples[-1].frame_index + 1
             run = samples[-1].run + (has_runs and jumps) if samples else 0
-            samples.append(Sample(frame.frame_index, frame.pts_seconds, run))
             with self.watch.stage("crop"):
+                seen = fingerprint(frame.rgb_HWC)
+                samples.append(Sample(frame.frame_index, frame.pts_seconds, run, seen))
                 sightings.append([sighting_of(face, frame, view, self.settings) for face in faces])
         with self.watch.stage("crop"):
             tracks = link_sightings(sightings)

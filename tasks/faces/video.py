@@ -18,11 +18,15 @@ from reelcheck.records import CropSequence, VideoResult
 from reelcheck.status import Status
 from tasks.faces.crop import crop_quality
 from tasks.faces.detect import FaceDetector
-from tasks.faces.plan import sample_plan
+from tasks.faces.fingerprint import fingerprint
+from tasks.faces.plan import even_places, sample_plan
 from tasks.faces.probe import probe_video
 from tasks.faces.search import Pass, Search
 from tasks.faces.stopwatch import Stopwatch
 from tasks.faces.track import Track
+
+MAX_FINGERPRINTS = 32
+"""Kept of one video's frames."""
 
 
 def extract_video(
@@ -78,6 +82,7 @@ def extract_video(
             num_frames_with_face=found.num_frames_with_face,
             num_faces=0,
             head_rotation=found.view.rotation if found.tracks else None,
+            fingerprints=_fingerprints(found),
         )
         with watch.stage("crop"):
             num_faces, sequences = cut_faces(video_id, passes, settings)
@@ -88,6 +93,13 @@ def extract_video(
         reason = f"a frame of unusable shape: {error.err}"
         result = replace(result, status=Status.DECODE_ERROR, reason=reason)
     return replace(result, stage_seconds=watch.seconds)
+
+
+def _fingerprints(found: Pass) -> tuple[bytes, ...]:
+    """Of frames spread over the pass."""
+    places = even_places(len(found.samples), MAX_FINGERPRINTS)
+    samples = [found.samples[place] for place in places]
+    return tuple(s.fingerprint for s in samples if s.fingerprint is not None)
 
 
 def _remark(found: Pass) -> str | None:
@@ -199,6 +211,7 @@ def _sequence(
         sharpness=tuple(sharpness for sharpness, _ in quality),
         brightness=tuple(brightness for _, brightness in quality),
         keypoints_xy=_keypoints(part),
+        fingerprints=tuple(seen for s in part if (seen := fingerprint(s.crop_HWC)) is not None),
     )
 
 

@@ -57,6 +57,7 @@ def finish_shards(files: list[InputFile], layout: StoreLayout) -> None:
                 "sharpness": [100.0],
                 "brightness": [120.0],
                 "keypoints_xy": [],
+                "fingerprints": [],
                 "face_pixels": 50.0,
             }
             for video_id, has_face in zip(shard.video_ids, ok, strict=True)

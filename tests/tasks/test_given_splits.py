@@ -226,6 +226,7 @@ def write_store(layout: StoreLayout, files: Sequence[InputFile]) -> None:
             "sharpness": [1.0],
             "brightness": [1.0],
             "keypoints_xy": [],
+            "fingerprints": [],
             "face_pixels": 9.0,
         }
         for row, name in enumerate(ids)

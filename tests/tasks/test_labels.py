@@ -13,7 +13,8 @@ from reelcheck.records import InputFile
 from reelcheck.status import Status
 from tasks.labels import label_files, label_of_folders, read_labels, split_of_folders
 
-OPTIONAL = ("group", "identity", "source", "pair", "generator")
+NAMED = ("group", "identity", "donor", "source", "pair", "generator", "dataset")
+OPTIONAL = (*NAMED, "date")
 SPLITS = ("train", "val", "valid", "validation", "test")
 NO_OPTIONAL: dict[str, Any] = dict.fromkeys((*OPTIONAL, "split"))
 NAMES = st.from_regex(r"[a-zé视][a-z0-9é视 _.,\"-]{0,10}[a-z0-9]", fullmatch=True)
@@ -22,7 +23,12 @@ ROWS = st.dictionaries(
     PATHS,
     st.tuples(
         st.sampled_from(["real", "fake", "deepfake", "0", "1", "Real", "FAKE", " DeepFake "]),
-        st.fixed_dictionaries({name: st.none() | NAMES for name in OPTIONAL}),
+        st.fixed_dictionaries(
+            {
+                **{name: st.none() | NAMES for name in NAMED},
+                "date": st.none() | st.dates().map(str),
+            }
+        ),
         st.none() | st.sampled_from(SPLITS),
     ),
     max_size=6,

@@ -95,6 +95,7 @@ def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
             "sharpness": [],
             "brightness": [],
             "keypoints_xy": [],
+            "fingerprints": [],
             "face_pixels": 50.0,
         }
         for item in videos
