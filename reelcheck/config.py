@@ -17,6 +17,9 @@ FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d4
 Decoder = Literal["auto", "decord", "pyav"]
 """Which decoder to use, where there is a choice; see ``RunSettings``."""
 
+DatasetLayout = Literal["ffpp", "celebdf", "dfdc"]
+"""Public data sets whose folders say what is known of each file; see ``tasks/layouts.py``."""
+
 EngineChoice = Literal["auto", "openvino", "onnxruntime", "torch"]
 """What runs a model that scores; see ``ScoreSettings``."""
 
@@ -90,6 +93,21 @@ class RunSettings(Settings):
     """Store crops as zstd: two thirds of the bytes, nearly three times the reading time."""
 
 
+class NormaliseSettings(Settings):
+    """The one profile that videos are brought to; ``tasks/faces/reencode.py`` says why."""
+
+    algorithm: Literal[1] = 1
+    """Raised by us whenever the code's output changes for the same settings."""
+    max_side: Annotated[int, Field(ge=64, le=4096, multiple_of=2)] = 640
+    """A longer side is scaled down to so many pixels; a shorter one is never scaled up."""
+    square: bool = False
+    """Lay every picture in the middle of a black square of ``max_side``."""
+    frames_per_second: Annotated[int, Field(ge=1, le=120)] = 25
+    """Constant; frames are dropped or repeated."""
+    bits_per_pixel: Annotated[float, Field(ge=0.01, le=2)] = 0.1
+    """Constant bit rate, by pixels of the picture and frame."""
+
+
 class ScoreSettings(Settings):
     """How a model is run, and what is shown of its answers."""
 
@@ -109,6 +127,8 @@ class SplitSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     honour_given: bool = True
     """Keep videos where folders named train, val and test, or the labels table, put them."""
+    by_date: bool = False
+    """Test on the newest videos, validate on those before, by the column date of the labels."""
 
     @model_validator(mode="after")
     def _train_is_largest(self) -> "SplitSettings":

@@ -39,5 +39,7 @@ FAILURES = frozenset(
     {Status.DECODE_ERROR, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.INTERNAL_ERROR}
 )
 """What a newer version or a larger machine may do better; tried again when it is asked for."""
+NO_VIDEO = frozenset({Status.UNSUPPORTED, Status.UNREADABLE, Status.MISSING})
+"""What is no video, or not there: nothing that a detector could be asked about."""
 RETRIED = frozenset({Status.INTERNAL_ERROR, Status.UNREADABLE})
 """What says nothing of the video itself; every run tries again."""

@@ -115,8 +115,9 @@ SPLIT = _schema(
     _text("component", nullable=False),
     _integer("label", nullable=False),
     _text("split", nullable=False),
+    pa.field("has_crops", pa.bool_(), nullable=False),
 )
-"""One row per labelled video with crops; ``component`` never crosses a split."""
+"""One row per labelled video: train, val, test or left_out; ``component`` never crosses a split."""
 
 LOG = _schema(
     "log",
@@ -222,3 +223,18 @@ SCORES_CSV = _schema(
     ),
 )
 """The same for spreadsheets: flat columns, flags as words."""
+
+NORMALISED = _schema(
+    "normalised",
+    _text("path", nullable=False),
+    _text("status", nullable=False),
+    _text("reason"),
+    _text("out"),
+    _text("video_id"),
+    _integer("size_bytes"),
+    _integer("mtime_ns"),
+    _text("profile", nullable=False),
+)
+"""What became of each input file: ``out`` is the video made of it, relative to the table; null
+unless status is ok. ``video_id``, size and time are the input's, ``profile`` is the hash of the
+settings: together they say what need not be done again."""

@@ -33,7 +33,8 @@ def rows_by_split(manifest: Iterable[Row], split_rows: Iterable[Row]) -> dict[st
     assigned = {row["video_id"]: row for row in split_rows}
     parts: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
     for row in manifest:
-        if (known := assigned.get(row["video_id"])) is None:
+        known = assigned.get(row["video_id"])
+        if known is None or known["split"] not in parts:
             continue
         if row["label"] != known["label"]:
             raise StoreError(
@@ -86,7 +87,7 @@ def fold_splits(split_rows: Sequence[Row], *, folds: int, seed: int) -> list[lis
     Raises:
         SettingsError: fewer independent groups of one label than folds.
     """
-    rows = [row for row in split_rows if row["split"] != "test"]
+    rows = [row for row in split_rows if row["split"] in {"train", "val"} and row["has_crops"]]
     groups = {
         name: len({row["component"] for row in rows if row["label"] == label})
         for label, name in ((0, "real"), (1, "fake"))
@@ -108,9 +109,9 @@ def fold_splits(split_rows: Sequence[Row], *, folds: int, seed: int) -> list[lis
         held_out = {rows[place]["video_id"] for place in places}
         splits.append(
             [
-                row
-                if row["split"] == "test"
-                else {**row, "split": "val" if row["video_id"] in held_out else "train"}
+                {**row, "split": "val" if row["video_id"] in held_out else "train"}
+                if row["split"] in {"train", "val"}
+                else row
                 for row in split_rows
             ]
         )
@@ -126,7 +127,7 @@ def subset(split_rows: Sequence[Row], *, num_videos: int, seed: int) -> list[Row
     Raises:
         SettingsError: fewer than two, or more than there are.
     """
-    train = [row for row in split_rows if row["split"] == "train"]
+    train = [row for row in split_rows if row["split"] == "train" and row["has_crops"]]
     if not 2 <= num_videos <= len(train):
         raise SettingsError(
             f"subset size {num_videos} is not between 2 and {len(train)}, the videos of the train "

@@ -1,41 +1,44 @@
 """Divide videos into train, val and test so that nothing connected is on two sides.
 
-- Connected are videos that share a group or an identity, a fake and its source, a pair; and what
-  they connect to in turn (connected components). These move as one.
+- Connected are videos that have something in common (``tasks/links.py``): a person, a source, a
+  pair, a group, their content, or pictures that look alike; and what they connect to in turn. These
+  move as one.
 - What folders named train, val and test or the labels table give is kept; a component that they put
   on two sides is refused. A part that they give to nobody is taken out of train.
-- Components are dealt with StratifiedGroupKFold, which balances the labels.
-- A later run keeps what is assigned: new videos join their component's part; only a component that
-  a new link joins across parts is moved, to train, where it can harm no evaluation.
+- A later run moves no video to another part: new videos join their component's part, and one that
+  would connect two parts is left out of all of them. Only where what is known now connects videos
+  that are on two sides already are some left out: those of test, then those of val.
+- Videos without crops are in a part, too: an evaluation tells how many of them there were.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import task
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
+from scipy.cluster.hierarchy import DisjointSet
 
 from reelcheck.config import SplitSettings
 from reelcheck.errors import StoreError
-from reelcheck.sources import source_finder
+from reelcheck.status import NO_VIDEO
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows, write_table
+from tasks.dealing import deal_balanced, deal_by_date, deal_by_name
+from tasks.links import Tie, components, find_ties, likenesses_of
+from tasks.near_duplicates import Likeness
 
 SPLITS = ("train", "val", "test")
-_LINK_COLUMNS = ("group", "identity", "pair")
+LEFT_OUT = "left_out"
+"""In the column ``split``: in no part, because it would connect two."""
+_log = logging.getLogger(__name__)
 
 
 @task(name="split")
 def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict[str, int]]:
-    """Write ``split.parquet`` for all labelled videos that have crops.
+    """Write ``split.parquet`` for all labelled videos.
 
     Args:
         layout: the store.
@@ -49,74 +52,95 @@ def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict
     """
     stored, previous = _previous(layout)
     settings = settings or stored or SplitSettings()
-    # Under other settings all is dealt anew.
-    rows = assign_splits(_files(layout), settings, previous=previous if settings == stored else {})
+    videos = read_rows(layout.videos_path, VIDEOS)
+    manifest = read_rows(layout.manifest_path, MANIFEST)
+    rows = assign_splits(
+        labelled_files(videos, manifest),
+        settings,
+        # Under other settings all is dealt anew.
+        previous=previous if settings == stored else {},
+        likenesses=likenesses_of(videos, manifest),
+    )
     metadata = {"split_hash": split_hash(rows), "settings": settings.model_dump_json()}
     write_table(layout.split_path, rows, SPLIT, metadata=metadata)
+    if num_left := sum(row["split"] == LEFT_OUT for row in rows):
+        _log.warning("%d videos are left out: each would connect two parts", num_left)
     return count_splits(rows)
 
 
-def assign_splits(
-    files: Sequence[Row], settings: SplitSettings, *, previous: Mapping[str, str] | None = None
-) -> list[Row]:
-    """Split rows (``storage.schemas.SPLIT``), one per video, sorted by video id.
+def labelled_files(videos: Iterable[Row], manifest: Iterable[Row]) -> list[Row]:
+    """Every file of a store, with what the split needs.
 
-    Args:
-        files: rows with root, path, video id and the label columns. Those without a label get no
-            part, but tie others together. Several files may hold the same video.
-        settings: fractions, seed, and whether given parts count.
-        previous: earlier assignments by video id.
+    A label only where the file is a video and its copies agree; ``has_crops``: there is something
+    to be judged. A file that could not be read has a video id of its own: it is nobody's copy, but
+    its labels tie others together.
 
     Raises:
-        StoreError: a part would lack one of the labels, or the given parts of connected videos
-            differ.
+        StoreError: no video with crops has a label.
     """
-    component_of = dict(zip((file["video_id"] for file in files), connect(files), strict=True))
-    labelled = {file["video_id"]: file for file in files if file["label"] is not None}
-    videos = list(labelled.values())
-    videos.sort(key=lambda video: str(video["video_id"]))
-    components = [component_of[video["video_id"]] for video in videos]
-    used = [file for file in files if file["video_id"] in labelled]
-    given = _given(used, component_of) if settings.honour_given else {}
-    assigned = _assigned(videos, components, settings, given=given, previous=previous or {})
+    label_of = {row["video_id"]: row["label"] for row in manifest}
+    if all(label is None for label in label_of.values()):
+        raise StoreError(
+            "no video with crops has a label; run preprocess with --labels CSV, or put the videos "
+            "into folders named real and fake"
+        )
+    files = [{**f, "video_id": f["video_id"] or f"{f['root']}/{f['path']}"} for f in videos]
+    labels: dict[str, set[int]] = defaultdict(set)
+    for file in files:
+        if file["label"] is not None and file["status"] not in NO_VIDEO:
+            labels[file["video_id"]].add(file["label"])
+    agreed = {video_id: found.pop() for video_id, found in labels.items() if len(found) == 1}
+    return [
+        {**f, "label": agreed.get(f["video_id"]), "has_crops": f["video_id"] in label_of}
+        for f in files
+    ]
+
+
+def assign_splits(
+    files: Sequence[Row],
+    settings: SplitSettings,
+    *,
+    previous: Mapping[str, str] | None = None,
+    likenesses: Iterable[Likeness] = (),
+) -> list[Row]:
+    """Split rows (``storage.schemas.SPLIT``), one per labelled video, sorted by video id.
+
+    Args:
+        files: rows of ``labelled_files``. Those without a label get no part, but tie others
+            together. Several files may hold the same video.
+        settings: fractions, seed, and whether given parts and dates count.
+        previous: earlier assignments by video id.
+        likenesses: videos that look alike.
+
+    Raises:
+        StoreError: a part would lack one of the labels, the given parts of connected videos differ,
+            or a date is missing.
+    """
+    ties = find_ties(files, likenesses)
+    given = _given(files, ties) if settings.honour_given else {}
+    before = {video: part for video, part in (previous or {}).items() if part in SPLITS}
+    component_of = _connected(files, ties, before)
+    videos = {file["video_id"]: file for file in files if file["label"] is not None}
+    kept = [videos[video_id] for video_id in sorted(videos) if video_id in component_of]
+    assigned = _assigned(
+        kept,
+        [component_of[video["video_id"]] for video in kept],
+        settings,
+        given={component_of[v]: part for v, part in given.items() if v in component_of},
+        before={component_of[v]: part for v, part in before.items() if v in component_of},
+    )
     rows = [
         {
-            "video_id": video["video_id"],
-            "component": component,
-            "label": video["label"],
-            "split": assigned[component],
+            "video_id": video_id,
+            "component": component_of.get(video_id, video_id),
+            "label": videos[video_id]["label"],
+            "split": assigned[component_of[video_id]] if video_id in component_of else LEFT_OUT,
+            "has_crops": videos[video_id]["has_crops"],
         }
-        for video, component in zip(videos, components, strict=True)
+        for video_id in sorted(videos)
     ]
     _require_both_labels(rows, is_given=bool(given))
     return rows
-
-
-def connect(videos: Sequence[Row]) -> list[str]:
-    """For each row the name of its connected component: the smallest video id in it."""
-    find = source_finder((video["path"], video["video_id"]) for video in videos)
-    members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, video in enumerate(videos):
-        members["video", video["video_id"]].append(index)
-        for column in _LINK_COLUMNS:
-            if video[column] is not None:
-                members[column, video[column]].append(index)
-        if video["source"] is not None:
-            # A name that can mean several videos ties to all of them: too much is no leak.
-            sources = find(video["source"])
-            for source in sources:
-                members["video", source].append(index)
-            if not sources:
-                members["source name", PurePosixPath(video["source"]).name].append(index)
-    pairs = [(group[0], other) for group in members.values() for other in group[1:]]
-    left, right = np.array(pairs, dtype=int).reshape(-1, 2).T
-    size = (len(videos), len(videos))
-    graph = coo_array((np.ones(len(left)), (left, right)), shape=size)
-    _, numbers = connected_components(graph, directed=False)
-    smallest: dict[int, str] = {}
-    for number, video in zip(numbers, videos, strict=True):
-        smallest[number] = min(smallest.get(number, video["video_id"]), video["video_id"])
-    return [smallest[number] for number in numbers]
 
 
 def split_hash(rows: Iterable[Row]) -> str:
@@ -127,10 +151,12 @@ def split_hash(rows: Iterable[Row]) -> str:
 
 
 def count_splits(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Videos per split and label."""
+    """Videos with crops per split and label; those left out only where there are any."""
     counts = {name: {"real": 0, "fake": 0} for name in SPLITS}
     for row in rows:
-        counts[row["split"]]["fake" if row["label"] else "real"] += 1
+        if row["has_crops"]:
+            part = counts.setdefault(row["split"], {"real": 0, "fake": 0})
+            part["fake" if row["label"] else "real"] += 1
     return counts
 
 
@@ -146,49 +172,72 @@ def _previous(layout: StoreLayout) -> tuple[SplitSettings | None, dict[str, str]
     return settings, {row["video_id"]: row["split"] for row in rows}
 
 
-def _files(layout: StoreLayout) -> list[Row]:
-    """Every file of the store; a label only where its video has crops and copies agree."""
-    manifest = read_rows(layout.manifest_path, MANIFEST)
-    label_of = {row["video_id"]: row["label"] for row in manifest if row["label"] is not None}
-    if not label_of:
-        raise StoreError(
-            "no video with crops has a label; run preprocess with --labels CSV, or put the videos "
-            "into folders named real and fake"
-        )
-    return [
-        {
-            **file,
-            # A file that could not be read is nobody's copy, but its labels tie others together.
-            "video_id": file["video_id"] or f"{file['root']}/{file['path']}",
-            "label": label_of.get(file["video_id"]),
-        }
-        for file in read_rows(layout.videos_path, VIDEOS)
-    ]
+def _connected(
+    files: Sequence[Row], ties: Sequence[Tie], before: Mapping[str, str]
+) -> dict[str, str]:
+    """Video id -> its component, named after the smallest id in it; without those left out.
+
+    Videos are added one by one, those of an earlier run first. One that would connect two parts is
+    not added: a labelled one is left out, and of one without a label nothing is learned anyway.
+    """
+    ties_of: dict[str, set[int]] = defaultdict(set)
+    for number, tie in enumerate(ties):
+        for member in tie.members:
+            ties_of[files[member]["video_id"]].add(number)
+    rank = {part: place for place, part in enumerate(SPLITS)}
+    videos = sorted(
+        {file["video_id"] for file in files},
+        key=lambda video: (rank.get(before.get(video, ""), len(SPLITS)), video),
+    )
+    joined: DisjointSet[str | int] = DisjointSet([*videos, *range(len(ties))])
+    part_of: dict[str | int, str] = {}
+    added = []
+    for video in videos:
+        roots = {joined[number] for number in ties_of[video]}
+        parts = {part_of[root] for root in roots if root in part_of}
+        parts |= {before[video]} if video in before else set()
+        if len(parts) > 1:
+            continue
+        for number in ties_of[video]:
+            joined.merge(video, number)
+        if parts:
+            part_of[joined[video]] = parts.pop()
+        added.append(video)
+    names: dict[str | int, str] = {}
+    for video in sorted(added):
+        names.setdefault(joined[video], video)
+    return {video: names[joined[video]] for video in added}
 
 
-def _given(files: Sequence[Row], component_of: Mapping[str, str]) -> dict[str, str]:
-    """Component -> the part that its files were given, where they were given any.
+def _given(files: Sequence[Row], ties: Sequence[Tie]) -> dict[str, str]:
+    """Video -> the part that its component was given, where its files were given any.
 
     Raises:
         StoreError: two parts for one component.
     """
-    by_component: dict[str, list[Row]] = defaultdict(list)
-    for file in files:
-        if file["split"] is not None:
-            by_component[component_of[file["video_id"]]].append(file)
-    leaks = [found for found in map(_leak, by_component.values()) if found is not None]
+    joined = components(len(files), ties)
+    placed: dict[int, list[Row]] = defaultdict(list)
+    for place, file in enumerate(files):
+        if file["split"] is not None and file["label"] is not None:
+            placed[joined[place]].append(file)
+    leaks = [found for found in map(_leak, placed.values()) if found is not None]
     if leaks:
         one, other = leaks[0]
         tie = "hold the same video"
         if one["video_id"] != other["video_id"]:
-            tie = "are connected by group, identity, pair or source"
+            tie = "are connected by person, group, pair, source or looks"
         raise StoreError(
             f"{one['root']}/{one['path']} (given to {one['split']}) and {other['root']}/"
             f"{other['path']} (given to {other['split']}) {tie}, as are files in {len(leaks)} "
-            "groups in all: what is learned from one would be tested on the other. Put such files "
-            "into one of train, val and test, or divide anew with --set honour_given=false"
+            "groups in all: what is learned from one would be tested on the other. `reelcheck "
+            "audit STORE` names them. Put such files into one of train, val and test, or divide "
+            "anew with --set honour_given=false"
         )
-    return {component: files[0]["split"] for component, files in by_component.items()}
+    return {
+        file["video_id"]: placed[joined[place]][0]["split"]
+        for place, file in enumerate(files)
+        if joined[place] in placed
+    }
 
 
 def _leak(files: Sequence[Row]) -> tuple[Row, Row] | None:
@@ -201,21 +250,20 @@ def _leak(files: Sequence[Row]) -> tuple[Row, Row] | None:
 
 def _assigned(
     videos: Sequence[Row],
-    components: Sequence[str],
+    own_components: Sequence[str],
     settings: SplitSettings,
     *,
     given: Mapping[str, str],
-    previous: Mapping[str, str],
+    before: Mapping[str, str],
 ) -> dict[str, str]:
     """The part of every component: as given, else as before, else dealt.
 
     A part that is given to nobody is dealt to components that were given to train.
     """
-    before = _inherited(videos, components, previous)
     untaken = {"val", "test"} - set(given.values())
     assigned: dict[str, str] = {}
     of_train, of_all = set(), set()
-    for component in components:
+    for component in own_components:
         part, earlier = given.get(component), before.get(component)
         if part == "train" and untaken:
             if earlier is None:
@@ -226,11 +274,23 @@ def _assigned(
             assigned[component] = str(part or earlier)
         else:
             of_all.add(component)
+    if settings.by_date:
+        newest, sizes = _newest(videos, own_components), Counter(own_components)
+        by_date = deal_by_date(newest, before, sizes, settings)
+        return {c: assigned.get(c) or by_date[c] for c in own_components}
+    judged = [
+        (video["label"], component)
+        for video, component in zip(videos, own_components, strict=True)
+        if video["has_crops"]
+    ]
 
-    def dealt(some: Set[str], parts: Set[str], *, is_first: bool) -> dict[str, str]:
-        if not is_first:
-            return _deal_some(some, parts, settings)
-        return _deal(videos, components, some, parts, settings) if some else {}
+    def dealt(some: set[str], parts: set[str], *, is_first: bool) -> dict[str, str]:
+        chosen = [(label, component) for label, component in judged if component in some]
+        if not is_first or not chosen:
+            return deal_by_name(some, parts, settings)
+        labels, of_judged = zip(*chosen, strict=True)
+        found = deal_balanced(labels, of_judged, parts, settings)
+        return found | deal_by_name(some - set(found), parts, settings)
 
     return {
         **assigned,
@@ -239,88 +299,29 @@ def _assigned(
     }
 
 
-def _inherited(
-    videos: Sequence[Row], components: Sequence[str], previous: Mapping[str, str]
-) -> dict[str, str]:
-    seen: dict[str, set[str]] = defaultdict(set)
-    for video, component in zip(videos, components, strict=True):
-        if video["video_id"] in previous:
-            seen[component].add(previous[video["video_id"]])
-    return {c: parts.pop() if len(parts) == 1 else "train" for c, parts in seen.items()}
+def _newest(videos: Sequence[Row], own_components: Sequence[str]) -> dict[str, str]:
+    """Component -> date of its newest video.
 
-
-def _deal(
-    videos: Sequence[Row],
-    components: Sequence[str],
-    some: Set[str],
-    parts: Set[str],
-    settings: SplitSettings,
-) -> dict[str, str]:
-    """Parts of some components: test first, then val from what is left, the rest to train."""
-    everything = [index for index, component in enumerate(components) if component in some]
-    dealt = dict.fromkeys(some, "train")
-    for part, fraction in (
-        ("test", settings.test_fraction),
-        ("val", settings.val_fraction / (1 - settings.test_fraction)),
-    ):
-        if part in parts:
-            rest = [index for index in everything if dealt[components[index]] == "train"]
-            taken = _take(videos, components, rest, fraction, settings.seed)
-            dealt |= {components[index]: part for index in taken}
-    return dealt
-
-
-def _deal_some(some: Set[str], parts: Set[str], settings: SplitSettings) -> dict[str, str]:
-    """Parts of components one by one, by a hash of their name: independent of what came with."""
-    dealt = {}
-    for component in some:
-        digest = hashlib.sha256(f"{settings.seed} {component}".encode()).digest()
-        place = int.from_bytes(digest[:8]) / 2**64
-        if "test" not in parts:
-            place = settings.test_fraction + place * (1 - settings.test_fraction)
-        if place < settings.test_fraction:
-            dealt[component] = "test"
-        elif "val" in parts and place < settings.test_fraction + settings.val_fraction:
-            dealt[component] = "val"
-        else:
-            dealt[component] = "train"
-    return dealt
-
-
-def _take(
-    videos: Sequence[Row],
-    components: Sequence[str],
-    indices: Sequence[int],
-    fraction: float,
-    seed: int,
-) -> set[int]:
-    """The fold of about this fraction whose size and balance come closest to the whole."""
-    labels = np.array([videos[index]["label"] for index in indices])
-    groups = np.array([components[index] for index in indices])
-    num_folds = min(
-        round(1 / fraction), len(set(groups)), int(np.bincount(labels, minlength=2).min())
-    )
-    if num_folds < 2:
+    Raises:
+        StoreError: a video has no date.
+    """
+    undated = [video["path"] for video in videos if video["date"] is None]
+    if undated:
         raise StoreError(
-            f"cannot split {len(indices)} videos in {len(set(groups))} unconnected groups "
-            f"({int((labels == 0).sum())} real, {int((labels == 1).sum())} fake): both labels are "
-            "needed, in several groups each. Add videos, or correct the group column of the labels"
+            f"by_date = true, but {len(undated)} videos have no date, for example {undated[0]}; "
+            "fill the column date of the labels table (YYYY-MM-DD)"
         )
-    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    parts = [part for _, part in folds.split(labels, labels, groups)]
-    best = min(parts, key=lambda part: _deviation(labels, part, fraction))
-    return {indices[place] for place in best}
-
-
-def _deviation(labels: NDArray[np.int64], part: NDArray[np.int64], fraction: float) -> float:
-    wanted = np.bincount(labels, minlength=2) * fraction
-    return float(np.abs(np.bincount(labels[part], minlength=2) - wanted).sum())
+    newest: dict[str, str] = {}
+    for video, component in zip(videos, own_components, strict=True):
+        newest[component] = max(newest.get(component, ""), video["date"])
+    return newest
 
 
 def _require_both_labels(rows: Sequence[Row], *, is_given: bool) -> None:
     anew = "; or divide anew with --set honour_given=false" if is_given else ""
-    for name, counts in count_splits(rows).items():
-        for label, count in counts.items():
+    counts = count_splits(rows)
+    for name in SPLITS:
+        for label, count in counts[name].items():
             if count == 0:
                 raise StoreError(
                     f"the {name} part has no {label} video; add labelled videos of more people, or "

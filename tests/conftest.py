@@ -257,7 +257,13 @@ class Tiny:
             MANIFEST,
         )
         split_rows = [
-            {"video_id": v.video_id, "component": v.video_id, "label": v.label, "split": v.part}
+            {
+                "video_id": v.video_id,
+                "component": v.video_id,
+                "label": v.label,
+                "split": v.part,
+                "has_crops": True,
+            }
             for v in videos
             if v.label is not None
         ]

@@ -1,9 +1,9 @@
 """Perceptual hash of a picture: pictures that look alike have hashes that differ in few bits.
 
 The signs of a picture's low frequencies, after pHash (Zauner 2010, "Implementation and benchmarking
-of perceptual image hash functions"), with 16 x 16 of them instead of 8 x 8: faces, all of one shape,
-would share too many of 64 bits. Signs instead of comparisons with the median make the hash of the
-mirrored picture known from that of the picture.
+of perceptual image hash functions"), with 16 x 16 of them instead of 8 x 8: faces are all of one
+shape and would share too many of 64 bits. Signs, instead of comparisons with the median, make the
+hash of the mirrored picture known from that of the picture.
 """
 
 import cv2
@@ -34,6 +34,6 @@ def fingerprint(rgb_HWC: RGB) -> bytes | None:
 
 
 def mirrored(fingerprints_NK: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Hashes of the same N pictures, left and right exchanged: odd frequencies change their sign."""
+    """Hashes of the same N pictures, mirrored: odd horizontal frequencies change their sign."""
     odd = np.arange(_NUM_FREQUENCIES**2) % 2 == 1
     return fingerprints_NK ^ np.packbits(odd)

@@ -31,7 +31,7 @@ def videos_of(tree: dict[str, int], *, root: str = "/data") -> list[Video]:
         for folder, number in tree.items()
         for place in range(number)
     ]
-    return [vars(file) for file in label_files(files, None)]
+    return [{**vars(file), "has_crops": True} for file in label_files(files, None)]
 
 
 def both(folder: str, number: int) -> dict[str, int]:
@@ -170,7 +170,7 @@ def test_leak_of_copies_names_the_copies() -> None:
     assert "/data/test/Real/copy.jpg" in str(caught.value)
 
 
-def test_video_without_crops_leaks_nothing() -> None:
+def test_video_without_label_leaks_nothing() -> None:
     videos = videos_of(both("train", 10) | both("test", 10))
     unused = {**videos_of({"test/real": 1})[0], "video_id": "u", "label": None, "group": "g"}
     videos[0]["group"] = "g"

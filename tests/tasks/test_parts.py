@@ -26,7 +26,13 @@ COMPONENTS = st.lists(
 
 def split_of(components: Sequence[tuple[str, Sequence[int]]]) -> list[Row]:
     return [
-        {"video_id": f"{number}-{place}", "component": str(number), "label": label, "split": part}
+        {
+            "video_id": f"{number}-{place}",
+            "component": str(number),
+            "label": label,
+            "split": part,
+            "has_crops": True,
+        }
         for number, (part, labels) in enumerate(components)
         for place, label in enumerate(labels)
     ]

@@ -1,5 +1,6 @@
 """The split: nothing connected on two sides, whatever the links; and it stays as it was."""
 
+import datetime as dt
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -14,19 +15,22 @@ from hypothesis import strategies as st
 from reelcheck.config import SplitSettings
 from reelcheck.errors import StoreError
 from storage.layout import StoreLayout, preprocessed
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
+from storage.schemas import LABEL_COLUMNS, MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
-from tasks.split import assign_splits, connect, count_splits, split, split_hash
+from tasks.links import components, find_ties
+from tasks.near_duplicates import Likeness
+from tasks.split import LEFT_OUT, assign_splits, count_splits, split, split_hash
 
 Video = dict[str, Any]
 FEW = st.integers(0, 9).map(str)
-LINKS = ("group", "identity", "pair")
+LINKS = ("group", "identity", "donor", "pair")
+COLUMNS = [name for name in LABEL_COLUMNS if name != "label"]
 
 
 def video(name: str, label: int, **links: str | None) -> Video:
-    values: Video = dict.fromkeys((*LINKS, "source", "generator", "split"))
     path = f"videos/{name}.mp4"
-    return {"video_id": name, "root": "r", "path": path, "label": label, **values, **links}
+    known = {"video_id": name, "root": "r", "path": path, "label": label, "has_crops": True}
+    return {**known, **dict.fromkeys(COLUMNS), **links}
 
 
 def singles(prefix: str, number: int) -> list[Video]:
@@ -61,7 +65,7 @@ def components_of(videos: Sequence[Video]) -> list[set[str]]:
         graph.add_node(node)
         for column in LINKS:
             if item[column] is not None:
-                graph.add_edge(node, (column, item[column]))
+                graph.add_edge(node, ("identity" if column == "donor" else column, item[column]))
         source = item["source"]
         if source in by_path:
             graph.add_edge(node, ("video", by_path[source]))
@@ -69,6 +73,14 @@ def components_of(videos: Sequence[Video]) -> list[set[str]]:
             graph.add_edge(node, ("absent", source))
     parts = nx.connected_components(graph)
     return [{name for kind, name in part if kind == "video"} for part in parts]
+
+
+def connect(videos: Sequence[Video]) -> list[str]:
+    """For each video the smallest id among those that it is connected with."""
+    joined = components(len(videos), find_ties(videos))
+    return [
+        min(videos[place]["video_id"] for place in joined.subset(own)) for own in range(len(videos))
+    ]
 
 
 def parts_of(rows: Sequence[Video]) -> dict[str, str]:
@@ -104,7 +116,7 @@ def write_manifest(layout: StoreLayout, videos: Sequence[Video]) -> None:
     write_table(layout.manifest_path, rows, MANIFEST)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=1000)
 @given(linked=linked_videos(), seed=st.integers(0, 5))
 def test_assign_no_connected_videos_in_two_parts(linked: list[Video], seed: int) -> None:
     videos = singles("s", 40) + linked
@@ -117,7 +129,6 @@ def test_assign_no_connected_videos_in_two_parts(linked: list[Video], seed: int)
     assert all(row["label"] == labels[row["video_id"]] for row in rows)
     both = {(part, label) for part in ("train", "val", "test") for label in (0, 1)}
     assert {(row["split"], row["label"]) for row in rows} == both
-    assert assign_splits(videos, SplitSettings(seed=seed)) == rows
 
 
 @settings(deadline=None, max_examples=60)
@@ -159,7 +170,7 @@ def test_split_videos_are_tied_through_one_without_crops(tmp_path: Path) -> None
     write_table(layout.videos_path, [{"status": "no_face", **source}, *files], VIDEOS)
     split.fn(layout, SplitSettings())
     rows = {row["video_id"]: row for row in read_rows(layout.split_path, SPLIT)}
-    assert "s" not in rows
+    assert not rows["s"]["has_crops"]
     assert rows["f"]["component"] == rows["r"]["component"] == "f"
 
 
@@ -221,15 +232,15 @@ def test_assign_again_with_more_videos_keeps_what_was(
     before = parts_of(assign_splits(singles("s", 60) + old, chosen))
     videos = singles("s", 60) + old + new
     after = parts_of(assign_splits(videos, chosen, previous=before))
+    assert {name: after[name] for name in before if name in after} == before
+    # Whoever is in a part shares nothing with another part, directly or through others in parts.
+    used = [item for item in videos if after[item["video_id"]] != LEFT_OUT]
+    for component in components_of(used):
+        assert len({after[name] for name in component}) == 1
+    # Nobody is left out for nothing.
     for component in components_of(videos):
-        earlier = {before[name] for name in component if name in before}
-        now = {after[name] for name in component}
-        if len(earlier) == 1:
-            assert now == earlier
-        elif earlier:
-            assert now == {"train"}
-        else:
-            assert len(now) == 1
+        if LEFT_OUT in {after[name] for name in component}:
+            assert len({before[name] for name in component if name in before}) > 1
 
 
 @settings(deadline=None, max_examples=25)
@@ -253,15 +264,91 @@ def test_assign_new_videos_are_dealt_by_the_fractions() -> None:
     assert 50 <= counts["test"] <= 130
 
 
-def test_assign_link_across_parts_moves_both_to_train() -> None:
+def test_assign_link_found_later_between_parts_leaves_out_the_tested_one() -> None:
     videos = singles("s", 60)
     before = parts_of(assign_splits(videos, SplitSettings()))
-    one = next(name for name, part in before.items() if part == "val")
+    one = next(name for name, part in before.items() if part == "train")
     two = next(name for name, part in before.items() if part == "test")
     linked = [{**item, "pair": "p"} if item["video_id"] in {one, two} else item for item in videos]
     after = parts_of(assign_splits(linked, SplitSettings(), previous=before))
-    assert {name for name in before if before[name] != after[name]} == {one, two}
-    assert after[one] == after[two] == "train"
+    assert {name for name in before if before[name] != after[name]} == {two}
+    assert after[two] == LEFT_OUT
+
+
+def test_assign_new_video_that_would_connect_two_parts_is_left_out() -> None:
+    videos = singles("s", 60)
+    before = parts_of(assign_splits(videos, SplitSettings()))
+    one, two = (next(v for v, part in before.items() if part == p) for p in ("train", "test"))
+    people = {one: "alice", two: "bob"}
+    named = [{**item, "identity": people.get(item["video_id"])} for item in videos]
+    bridge = video("bridge", 1, identity="alice", donor="bob")
+    friend = video("friend", 1, identity="alice")
+    after = parts_of(assign_splits([*named, bridge, friend], SplitSettings(), previous=before))
+    assert after == {**before, "bridge": LEFT_OUT, "friend": "train"}
+
+
+def test_assign_videos_that_look_alike_stay_together() -> None:
+    videos = singles("s", 60)
+    chain = [Likeness(f"s{n:03}", f"s{n + 7:03}", "faces") for n in range(0, 28, 7)]
+    rows = {
+        row["video_id"]: row for row in assign_splits(videos, SplitSettings(), likenesses=chain)
+    }
+    tied = [rows[f"s{n:03}"] for n in range(0, 35, 7)]
+    assert {row["component"] for row in tied} == {"s000"}
+    assert len({row["split"] for row in tied}) == 1
+
+
+def test_assign_video_without_crops_is_in_a_part_and_not_counted() -> None:
+    videos = [*singles("s", 40), {**video("z", 1, pair="p"), "has_crops": False}]
+    videos[0]["pair"] = "p"
+    rows = {row["video_id"]: row for row in assign_splits(videos, SplitSettings())}
+    assert rows["z"]["split"] == rows["s000"]["split"]
+    assert not rows["z"]["has_crops"]
+    assert sum(sum(counts.values()) for counts in count_splits(rows.values()).values()) == 40
+
+
+DATES = st.dates(dt.date(2024, 1, 1), dt.date(2024, 3, 1)).map(str)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    dates=st.lists(DATES, min_size=40, max_size=40),
+    later=st.lists(DATES, max_size=10),
+    linked=linked_videos(max_size=10),
+)
+def test_assign_by_date_nothing_learned_from_is_newer_than_what_is_tested(
+    dates: list[str], later: list[str], linked: list[Video]
+) -> None:
+    videos = [
+        {**item, "date": date}
+        for item, date in zip(singles("s", 40) + linked, dates + dates, strict=False)
+    ]
+    chosen = SplitSettings(by_date=True)
+    try:
+        before = parts_of(assign_splits(videos, chosen))
+    except StoreError:
+        return  # a part lacks a label
+    new = [{**video(f"n{n}", n % 2), "date": date} for n, date in enumerate(later)]
+    after = parts_of(assign_splits(videos + new, chosen, previous=before))
+    assert {name: after[name] for name in before} == before
+    date_of = {item["video_id"]: item["date"] for item in videos + new}
+    newest = {
+        part: [
+            max(date_of[name] for name in component)
+            for component in components_of(videos + new)
+            if part in {after[name] for name in component}
+        ]
+        for part in ("train", "val", "test")
+    }
+    assert max(newest["train"]) < min(newest["val"])
+    assert max(newest["val"]) < min(newest["test"])
+
+
+def test_assign_by_date_names_a_video_without_one() -> None:
+    videos = [{**item, "date": "2024-01-01"} for item in singles("s", 20)]
+    videos[3]["date"] = None
+    with pytest.raises(StoreError, match=r"1 videos have no date, for example videos/s003\.mp4"):
+        assign_splits(videos, SplitSettings(by_date=True))
 
 
 @pytest.mark.parametrize(
