@@ -8,16 +8,17 @@
 
 import itertools
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from models.aggregation import track_logit
-from models.runtime import Floats, Judgement, Runtime
+from models.runtime import Floats, Judgement, Runtime, encode_all
 from models.verdict import calibrated_score, verdict_of
 from reelcheck.card import Calibration, ModelCard
-from reelcheck.records import CropSequence, VideoResult
+from reelcheck.records import RGB, CropSequence, VideoResult
 from reelcheck.status import Status
 from storage.schemas import STAGES
 from storage.tables import Row
@@ -58,6 +59,58 @@ class JudgedTrack:
         return track_logit([judged.whole.logit for judged in self.sequences])
 
 
+def judged(
+    results: Iterable[VideoResult], card: ModelCard, runtime: Runtime
+) -> Iterator[tuple[VideoResult, list[JudgedTrack], Row]]:
+    """Each result with its tracks, the most suspicious first, and its row (``video_row``).
+
+    Frames of several videos go through the encoder together; each sequence is judged alone, so no
+    answer depends on what came with it.
+    """
+    clocked = _Clocked(runtime)
+    settings = card.preprocessing
+    no_crops = np.zeros((0, settings.crop_pixels, settings.crop_pixels, 3), np.uint8)
+    items = (
+        (result, np.concatenate([no_crops, *(s.crops_THWC for s in result.sequences)]))
+        for result in results
+    )
+    for result, features_ND in encode_all(clocked, items):
+        started = time.process_time()
+        tracks = judge_sequences(
+            result.sequences, features_ND, clocked, min_frames=settings.min_sequence_frames
+        )
+        row = video_row(result, tracks, card)
+        spent = time.process_time() - started + len(features_ND) * clocked.seconds_per_frame
+        yield result, tracks, row | {"model_seconds": round(spent, 4)}
+
+
+class _Clocked:
+    """A runtime that counts the CPU seconds of its encoder."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.name = runtime.name
+        self.batch_size = runtime.batch_size
+        self._seconds, self._num_frames = 0.0, 0
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """CPU seconds, so far."""
+        return self._seconds / max(1, self._num_frames)
+
+    def encode(self, frames_NHWC: RGB) -> Floats:
+        """See ``Runtime``."""
+        started = time.process_time()
+        features_ND = self._runtime.encode(frames_NHWC)
+        self._seconds += time.process_time() - started
+        self._num_frames += len(frames_NHWC)
+        return features_ND
+
+    def judge(self, features_TD: Floats, seconds_T: Floats) -> Judgement:
+        """See ``Runtime``."""
+        return self._runtime.judge(features_TD, seconds_T)
+
+
 def judge_sequences(
     sequences: Sequence[CropSequence], features_ND: Floats, runtime: Runtime, *, min_frames: int
 ) -> list[JudgedTrack]:
@@ -83,15 +136,12 @@ def judge_sequences(
     return sorted(tracks, key=lambda t: (math.isfinite(t.logit), -t.logit, t.track_id))
 
 
-def video_row(
-    result: VideoResult, tracks: Sequence[JudgedTrack], card: ModelCard, *, model_seconds: float
-) -> Row:
-    """What is known of one content, as in the table of scores, without path and evidence."""
+def video_row(result: VideoResult, tracks: Sequence[JudgedTrack], card: ModelCard) -> Row:
+    """What is known of one content, as in the table of scores, without path, time and evidence."""
     calibration = card.calibration
-    seconds = {**result.stage_seconds, "model": model_seconds}
     row: Row = {
         **{name: getattr(result, name) for name in _COPIED},
-        **{f"{stage}_seconds": round(seconds.get(stage, 0.0), 4) for stage in STAGES},
+        **{f"{s}_seconds": round(result.stage_seconds.get(s, 0.0), 4) for s in STAGES},
         "status": str(result.status),
         "reason": result.reason,
         "threshold": calibration.threshold,

@@ -8,21 +8,20 @@ from the answers, so a second run writes the same bytes.
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from models.runtime import Floats, Judgement, Runtime, encode_all
+from models.runtime import Runtime
 from reelcheck.card import ModelCard
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.cores import spent_cpu_seconds
 from reelcheck.errors import MismatchError
 from reelcheck.progress import video_progress
-from reelcheck.records import RGB, InputFile, Shard, VideoResult
+from reelcheck.records import InputFile, Shard
 from reelcheck.settings import differences, settings_hash
 from reelcheck.status import FAILURES, RETRIED
 from storage.atomic import remove_temporaries, write_bytes, write_text
@@ -35,7 +34,7 @@ from tasks.decode_pool import DecodePool
 from tasks.discover import contents_of, identify, shards_of
 from tasks.evidence import evidence_picture, heat_maps, most_telling
 from tasks.inputs import find_inputs, sampled, settled
-from tasks.judging import JudgedTrack, judge_sequences, video_row
+from tasks.judging import JudgedTrack, judged
 from tasks.page import render_report
 from tasks.remote import fetched, is_url
 from tasks.runtimes import open_runtime
@@ -95,7 +94,8 @@ ScoreShard = Callable[[Shard, Scorer, DecodePool, OnRow], None]
 def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -> None:
     """Judge a shard's videos and write the answer for each."""
     paths = dict(zip(shard.video_ids, shard.paths, strict=True))
-    for result, row in _judged(pool.results(shard), scorer):
+    for result, tracks, answer in judged(pool.results(shard), scorer.card, scorer.runtime):
+        row = _with_evidence(result.video_id, tracks, answer, scorer)
         text = json.dumps({"schema_version": SCHEMA_VERSION, **row}, indent=1, allow_nan=False)
         write_text(scorer.output.result_path(scorer.key, result.video_id), text + "\n")
         on_row(paths[result.video_id], row)
@@ -230,35 +230,14 @@ def _score(
             score_shard(shard, scorer, pool, done)
 
 
-def _judged(results: Iterable[VideoResult], scorer: Scorer) -> Iterator[tuple[VideoResult, Row]]:
-    """Each result with its row; frames of several videos go through the model together."""
-    clocked = _Clocked(scorer.runtime)
-    settings = scorer.card.preprocessing
-    side = settings.crop_pixels
-    no_crops = np.zeros((0, side, side, 3), np.uint8)
-    items = (
-        (result, np.concatenate([no_crops, *(s.crops_THWC for s in result.sequences)]))
-        for result in results
-    )
-    for result, features_ND in encode_all(clocked, items):
-        started = time.process_time()
-        tracks = judge_sequences(
-            result.sequences, features_ND, clocked, min_frames=settings.min_sequence_frames
-        )
-        row = video_row(result, tracks, scorer.card, model_seconds=0.0)
-        if row.get("verdict") is not None:
-            row |= _evidence(result.video_id, tracks, row, scorer)
-        spent = time.process_time() - started + len(features_ND) * clocked.seconds_per_frame
-        yield result, row | {"model_seconds": round(spent, 4)}
-
-
-def _evidence(
-    video_id: str, tracks: Sequence[JudgedTrack], row: Row, scorer: Scorer
-) -> dict[str, Any]:
-    """Write the picture of the worst track's most telling frames, and mark these."""
+def _with_evidence(video_id: str, tracks: Sequence[JudgedTrack], row: Row, scorer: Scorer) -> Row:
+    """Write the picture of the worst track's most telling frames, and mark these in the row."""
+    if row.get("verdict") is None:
+        return row
+    started = time.process_time()
     found = most_telling(tracks[0], num_frames=scorer.settings.num_evidence_frames)
     if not found:
-        return {"evidence_path": None}
+        return {**row, "evidence_path": None}
     crops = [crop for _, crop in found.values()]
     has_maps = scorer.settings.heat_maps and row["verdict"] != "real"
     maps = heat_maps(np.stack(crops), scorer.runtime) if has_maps else None
@@ -268,34 +247,13 @@ def _evidence(
         {**f, "is_evidence": f["track_id"] == tracks[0].track_id and f["frame_index"] in found}
         for f in row["frames"]
     ]
-    return {"evidence_path": path.relative_to(scorer.output.path).as_posix(), "frames": frames}
-
-
-class _Clocked:
-    """A runtime that counts the CPU seconds of its encoder."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.name = runtime.name
-        self.batch_size = runtime.batch_size
-        self._seconds, self._num_frames = 0.0, 0
-
-    @property
-    def seconds_per_frame(self) -> float:
-        """CPU seconds, so far."""
-        return self._seconds / max(1, self._num_frames)
-
-    def encode(self, frames_NHWC: RGB) -> Floats:
-        """See ``Runtime``."""
-        started = time.process_time()
-        features_ND = self._runtime.encode(frames_NHWC)
-        self._seconds += time.process_time() - started
-        self._num_frames += len(frames_NHWC)
-        return features_ND
-
-    def judge(self, features_TD: Floats, seconds_T: Floats) -> Judgement:
-        """See ``Runtime``."""
-        return self._runtime.judge(features_TD, seconds_T)
+    seconds = row["model_seconds"] + time.process_time() - started
+    return {
+        **row,
+        "evidence_path": path.relative_to(scorer.output.path).as_posix(),
+        "frames": frames,
+        "model_seconds": round(seconds, 4),
+    }
 
 
 def _rows(files: Iterable[InputFile], answers: Mapping[str, Row], card: ModelCard) -> list[Row]:

@@ -116,7 +116,7 @@ def row_of(
     sequences: Sequence[CropSequence], logits_N: Sequence[float], card: ModelCard, **changes: Any
 ) -> Row:
     tracks = judged(sequences, logits_N)
-    return video_row(result_of(*sequences, **changes), tracks, card, model_seconds=0.5)
+    return video_row(result_of(*sequences, **changes), tracks, card)
 
 
 @settings(deadline=None)
@@ -249,7 +249,7 @@ def test_frames_that_get_no_number_are_a_model_error_too(card: ModelCard, field:
     [item] = track.sequences
     broken = replace(item.whole, **{field: np.array([1, np.nan, 1], np.float32)})
     tracks = [replace(track, sequences=(replace(item, whole=broken),))]
-    row = video_row(result_of(item.sequence), tracks, card, model_seconds=0.0)
+    row = video_row(result_of(item.sequence), tracks, card)
     assert row["status"] == Status.MODEL_ERROR
 
 
@@ -282,7 +282,7 @@ def test_row_of_a_judged_video_fits_the_table(tmp_path: Path, card: ModelCard) -
     for name in ("threshold", "real_below", "fake_from"):
         assert row[name] == getattr(CALIBRATION, name)
     seconds = {stage: row[f"{stage}_seconds"] for stage in STAGES}
-    assert seconds == {"demux": 0, "decode": 0.25, "detect": 0, "crop": 0, "model": 0.5}
+    assert seconds == {"demux": 0, "decode": 0.25, "detect": 0, "crop": 0, "model": 0}
     for name in ("tracks", "segments", "frames"):
         assert row[name]
         assert not any(value is None for item in row[name] for value in item.values())
@@ -303,7 +303,7 @@ def test_row_of_a_video_that_was_not_judged_has_no_score(
     tmp_path: Path, card: ModelCard, status: Status
 ) -> None:
     result = result_of(status=status, reason="why", num_frames_decoded=3)
-    row = in_table(video_row(result, [], card, model_seconds=0.0), tmp_path)
+    row = in_table(video_row(result, [], card), tmp_path)
     assert (row["status"], row["reason"], row["num_frames_decoded"]) == (str(status), "why", 3)
     assert [row[name] for name in NOT_JUDGED] == [None] * 4
     assert [row[name] for name in LISTS] == [[]] * 4

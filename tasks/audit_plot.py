@@ -1,0 +1,57 @@
+"""Draw what an audit found: how well metadata tells the label, and how the parts are balanced."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from tasks.figure import BLUE, FAINT, ORANGE, label_axes, new_figure, save_figure
+from tasks.shortcuts import FAIL_FROM, WARN_FROM, Shortcuts
+
+
+def draw_audit(
+    path: Path, *, counts: Mapping[str, Mapping[str, int]], shortcuts: Shortcuts | None
+) -> None:
+    """AUC of metadata, together and column by column, beside the videos of each part."""
+    figure = new_figure()
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _draw_shortcuts(left, shortcuts)
+    _draw_counts(right, counts)
+    save_figure(figure, path)
+
+
+def _draw_shortcuts(ax: Axes, shortcuts: Shortcuts | None) -> None:
+    if shortcuts is None:
+        ax.axis("off")
+        ax.text(0.5, 0.5, "too few groups to tell\nwhat metadata gives away", ha="center")
+        return
+    bars = {"all together": shortcuts.auc.value, **shortcuts.by_column}
+    bars["file name (not seen)"] = shortcuts.file_name
+    colours = [ORANGE, *[BLUE] * len(shortcuts.by_column), FAINT]
+    names = [name.replace("_", " ") for name in bars]
+    ax.barh(names, bars.values(), color=colours)
+    interval = (
+        [shortcuts.auc.value - shortcuts.auc.low],
+        [shortcuts.auc.high - shortcuts.auc.value],
+    )
+    ax.errorbar([shortcuts.auc.value], [0], xerr=interval, color="black", capsize=3)
+    for place, value in enumerate(bars.values()):
+        ax.text(1.06, place, f"{value:.2f}", va="center", ha="right")
+    for edge, text in ((WARN_FROM, "warn"), (FAIL_FROM, "fail")):
+        ax.axvline(edge, color="black", linestyle=":", linewidth=0.8)
+        ax.text(edge, -0.75, text, ha="center", va="bottom", fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.07)
+    label_axes(ax, "AUC of the label; 0.5 tells nothing", "")
+
+
+def _draw_counts(ax: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
+    parts = list(counts)
+    for offset, (label, colour) in enumerate((("real", BLUE), ("fake", ORANGE))):
+        values = [counts[part][label] for part in parts]
+        places = [place + 0.4 * offset - 0.2 for place in range(len(parts))]
+        bars = ax.bar(places, values, width=0.38, color=colour, label=label)
+        ax.bar_label(bars, fontsize=8)
+    ax.set_xticks(range(len(parts)), parts)
+    label_axes(ax, "", "videos with crops")
+    ax.legend(frameon=False)
