@@ -218,7 +218,7 @@ def measured(
     ]
     return {
         "pooled": pooled._asdict() if pooled else None,
-        "by_fold": [fold.auc if fold else None for fold in by_fold],
+        "by_fold": [fold.value if fold else None for fold in by_fold],
     }
 
 

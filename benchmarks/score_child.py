@@ -33,7 +33,7 @@ def make_model(folder: str) -> dict[str, Any]:
     """A checkpoint of the main detector with random weights, and its ONNX files."""
     import torch
 
-    from models.aggregation import AGGREGATION
+    from models.aggregation import AGGREGATIONS
     from models.detector import Detector
     from reelcheck.card import Calibration, ModelCard
     from reelcheck.config import PreprocessSettings
@@ -57,7 +57,7 @@ def make_model(folder: str) -> dict[str, Any]:
         preprocessing_hash=settings_hash(preprocessing),
         split_hash=None,
         calibration=Calibration(temperature=1, threshold=0.5, real_below=0.5, fake_from=0.5),
-        aggregation=AGGREGATION,
+        aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},
         versions={},

@@ -25,7 +25,9 @@ def audit(store: Path, preprocessing: str | None = None) -> Audit:
     rows = leak_rows(found.leaks)[:_MAX_ROWS]
     create_markdown_artifact(
         f"{len(found.leaks)} leaks\n\n"
-        + markdown_table(("kind", "what", "part", "label", "file"), [row.values() for row in rows]),
+        + markdown_table(
+            ("kind", "what", "part", "label", "file"), [tuple(row.values()) for row in rows]
+        ),
         key="audit",
     )
     return found

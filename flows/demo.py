@@ -11,13 +11,13 @@ from flows.evaluate import evaluate
 from flows.preprocess import preprocess
 from flows.score import score
 from flows.train import split, train
+from models.evaluation import Evaluation
 from reelcheck.config import RunSettings, SplitSettings
 from reelcheck.progress import progress_bar
 from reelcheck.recipes import load_recipe
 from storage.atomic import write_text
-from storage.layout import ScoreLayout
+from storage.outputs import ScoreLayout
 from storage.tables import Row
-from tasks.evaluate import Evaluation
 from tasks.synthetic.dataset import SyntheticSettings, generate_dataset
 
 SYNTHETIC_NOTE = (
@@ -33,7 +33,7 @@ class DemoResult:
 
     model: Path
     table: Path
-    metrics: Evaluation
+    figures: Evaluation
     scores: list[Row]
 
 
@@ -62,9 +62,9 @@ def run_demo(
     split(store, SplitSettings(seed=seed))
     recipe = load_recipe(_RECIPE).train
     train(store, model, settings=recipe.model_copy(update={"seed": seed}), notes=(SYNTHETIC_NOTE,))
-    metrics = evaluate(store, model)
+    figures = evaluate(store, model, report=True)
     scores = score(out / "inbox" / "videos", model, out / "scores", run=run)
-    return DemoResult(model, ScoreLayout(out / "scores").csv_path, metrics, scores)
+    return DemoResult(model, ScoreLayout(out / "scores").csv_path, figures, scores)
 
 
 def _render(folder: Path, settings: SyntheticSettings, *, description: str) -> Path:

@@ -1,12 +1,17 @@
-"""Flow: model + labelled store -> metrics on videos that the model has not seen."""
+"""Flow: model + labelled store -> figures on videos that the model has not seen."""
 
 from pathlib import Path
 from typing import Literal
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
+from models.evaluation import Evaluation
+from reelcheck.config import RunSettings
+from reelcheck.perturbations import named_perturbations
 from storage.layout import ModelLayout, find_preprocessed
 from tasks import evaluate as evaluate_step
+from tasks.evaluation_sections import evaluation_sections, sections_markdown
 
 
 @flow(name="evaluate", validate_parameters=True)
@@ -15,7 +20,12 @@ def evaluate(
     model: Path,
     part: Literal["train", "val", "test"] = "test",
     preprocessing: str | None = None,
-) -> evaluate_step.Evaluation:
+    out: Path | None = None,
+    perturb: tuple[str, ...] = (),
+    run: RunSettings | None = None,
+    *,
+    report: bool = False,
+) -> Evaluation:
     """Measure a model on one part of a store's split.
 
     Args:
@@ -23,6 +33,19 @@ def evaluate(
         model: a checkpoint folder.
         part: which part; a model refuses what it has learned from.
         preprocessing: hash of the preprocessing to use, if the store holds several.
+        out: folder to write to; None: evaluations/PART-SPLIT in the model's folder.
+        perturb: what the videos go through as well: ``default``, or names such as ``jpeg 50``.
+        run: how to use the machine; None: the defaults.
+        report: write pictures, a page and a model card, too.
     """
-    layout = find_preprocessed(store, preprocessing)
-    return evaluate_step.evaluate(layout, ModelLayout(model), part=part)
+    found = evaluate_step.evaluate(
+        find_preprocessed(store, preprocessing),
+        ModelLayout(model),
+        part=part,
+        out=out,
+        perturbations=named_perturbations(perturb),
+        run=run,
+        with_report=report,
+    )
+    create_markdown_artifact(sections_markdown(evaluation_sections(found)), key="evaluation")
+    return found

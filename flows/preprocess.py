@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
-from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
 from reelcheck.cores import spent_cpu_seconds
 from reelcheck.progress import video_progress
 from reelcheck.records import Shard
@@ -32,6 +32,7 @@ def preprocess(
     run: RunSettings | None = None,
     exclude: Path | None = None,
     *,
+    dataset_layout: DatasetLayout | None = None,
     retry_failed: bool = False,
 ) -> PreprocessSummary:
     """Make a store of crop sequences from a folder of videos; a second run does what is missing.
@@ -43,12 +44,14 @@ def preprocess(
         settings: what the crops look like; None: the defaults.
         run: how to use the machine; None: the defaults.
         exclude: a folder inside the source that is not input.
+        dataset_layout: public data set whose layout tells the labels (``tasks/layouts.py``).
         retry_failed: try failed videos again, too.
 
     Returns:
         What was done and what it cost; also in the store's ``summary.json``.
 
     Raises:
+        SettingsError: both ``labels`` and ``dataset_layout``.
         StoreError: another run is writing to this preprocessing of the store.
     """
     started, cpu_started = time.perf_counter(), spent_cpu_seconds()
@@ -58,7 +61,9 @@ def preprocess(
     # First, because without it all the rest would be for nothing.
     find_face_model(settings.face_model_sha256)
     hash_started = time.thread_time()
-    files = task(name="discover")(discover)(source, layout, labels=labels, exclude=exclude or store)
+    files = task(name="discover")(discover)(
+        source, layout, labels=labels, exclude=exclude or store, dataset_layout=dataset_layout
+    )
     hashing = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
     with run_lock(layout):
         remove_temporaries(layout.path)

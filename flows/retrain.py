@@ -7,6 +7,7 @@ from prefect import flow
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess, store_layout
 from flows.train import split, train
+from models.evaluation import Evaluation
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import MismatchError
 from reelcheck.settings import settings_hash
@@ -14,7 +15,6 @@ from reelcheck.train_config import TrainSettings
 from storage.checkpoints import read_champion
 from storage.layout import RegistryLayout
 from storage.tables import read_metadata
-from tasks.evaluate import Evaluation
 from tasks.faces.weights import configured_face_model_sha256
 from tasks.promote import Decision, promote
 

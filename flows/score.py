@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
-from storage.layout import ScoreLayout
+from storage.outputs import ScoreLayout
 from storage.tables import Row
 from tasks.markdown import markdown_table
 from tasks.score import Scored, ScoreRequest, score_files, score_shard

@@ -1,31 +1,44 @@
-"""Sequence logits -> one logit per video.
+"""Sequence logits -> one logit per track and per video.
 
-The worst track decides: one faked face makes a fake video, however many real faces are beside it.
+Which rule joins them is chosen on validation videos and stored in the model card. By default the
+worst track decides: one faked face makes a fake video, however many real faces are beside it.
 Within a track the mean decides: its sequences are repeated looks at one person.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import numpy as np
 
+from reelcheck.card import Aggregation
 from reelcheck.records import ScoredSequence
 
-AGGREGATION = "worst_track_of_mean_sequence_logits"
+AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
+"""All rules; the first is the default."""
 
 
-def track_logit(sequence_logits: Sequence[float]) -> float:
-    """Mean over one track's sequences; NaN where any of them is NaN."""
+def track_logit(sequence_logits: Sequence[float], rule: Aggregation) -> float:
+    """Logit of one track from those of its sequences; NaN where any of them is NaN."""
+    if rule == "worst_sequence_logit":
+        # numpy's max keeps a NaN, whatever its place; Python's does not.
+        return float(np.max(sequence_logits))
     return sum(sequence_logits) / len(sequence_logits)
 
 
-def video_logits(sequences: Iterable[ScoredSequence]) -> dict[str, float]:
-    """Video id -> largest mean logit of its tracks; NaN where any sequence's logit is NaN."""
-    by_track: dict[tuple[str, int], list[float]] = defaultdict(list)
+def video_logit(tracks: Sequence[Sequence[float]], rule: Aggregation) -> float:
+    """Logit of one video from those of each track's sequences; NaN where any of them is NaN."""
+    if rule == "mean_sequence_logit":
+        return track_logit([logit for track in tracks for logit in track], rule)
+    return float(np.max([track_logit(track, rule) for track in tracks]))
+
+
+def video_logits(sequences: Iterable[ScoredSequence], rule: Aggregation) -> dict[str, float]:
+    """Video id -> its logit; NaN where any sequence's logit is NaN."""
+    tracks: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for sequence in sequences:
-        by_track[sequence.video_id, sequence.track_id].append(sequence.logit)
-    means: dict[str, list[float]] = defaultdict(list)
-    for (video_id, _), logits in by_track.items():
-        means[video_id].append(track_logit(logits))
-    # numpy's max keeps a NaN, whatever its place; Python's does not.
-    return {video_id: float(np.max(values)) for video_id, values in means.items()}
+        tracks[sequence.video_id][sequence.track_id].append(sequence.logit)
+    return {
+        video_id: video_logit(list(by_track.values()), rule)
+        for video_id, by_track in tracks.items()
+    }

@@ -2,11 +2,14 @@
 
 - Temperature: one parameter, by maximum likelihood (Guo et al. 2017, arXiv 1706.04599) against
   Platt's targets (Platt 1999), so that few or perfectly separated videos claim no certainty.
-- Threshold: the score with the best F1.
+- Aggregation: of the rules in ``models/aggregation.py`` the one with the smallest log loss.
+- Threshold: by F1, by precision or by false alarms, as asked for.
 - Inconclusive band: the narrowest around the threshold that leaves a small enough error outside.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,54 +17,127 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logit
 from sklearn.metrics import precision_recall_curve
 
+from models.aggregation import AGGREGATIONS, video_logits
 from models.verdict import tempered_score
-from reelcheck.card import Calibration
+from reelcheck.card import Aggregation, Calibration
+from reelcheck.records import ScoredSequence
+from reelcheck.train_config import TrainSettings
 
 _TEMPERATURES = (0.05, 20.0)
+_SAME_LOSS = 1e-9
 _EDGE = 1e-6
 """Scores are kept this far from 0 and 1 when turned back into logits."""
 
 
 def fit_calibration(
-    logits: NDArray[np.float64], labels: NDArray[np.int64], *, max_decided_error: float
+    logits: NDArray[np.float64], labels: NDArray[np.int64], settings: TrainSettings
 ) -> Calibration:
     """Fit on validation videos of both labels."""
     temperature = fit_temperature(logits, labels)
     scores = np.array([tempered_score(value, temperature) for value in logits])
-    threshold = best_f1_threshold(scores, labels)
-    real_below, fake_from = _band(scores, labels, threshold, max_decided_error)
+    threshold, rule = fit_threshold(
+        scores, labels, by=settings.threshold_by, target=settings.threshold_target
+    )
+    real_below, fake_from = _band(scores, labels, threshold, settings.max_decided_error)
     return Calibration(
         temperature=temperature,
         threshold=threshold,
+        threshold_rule=rule,
         real_below=real_below,
         fake_from=fake_from,
     )
 
 
+def choose_aggregation(
+    sequences: Sequence[ScoredSequence], labels: Mapping[str, int]
+) -> Aggregation:
+    """The rule that gives validation videos the smallest log loss, each at its own temperature.
+
+    Args:
+        sequences: of validation videos.
+        labels: by video id.
+    """
+
+    def log_loss_of(rule: Aggregation) -> float:
+        found = video_logits(sequences, rule)
+        logits_V = np.array(list(found.values()))
+        labels_V = np.array([labels[video_id] for video_id in found])
+        return _log_loss(logits_V / fit_temperature(logits_V, labels_V), _targets(labels_V))
+
+    losses = {rule: log_loss_of(rule) for rule in AGGREGATIONS}
+    # A hair's breadth is rounding: the default stays.
+    best = min(losses.values())
+    return next(rule for rule, loss in losses.items() if loss <= best + _SAME_LOSS)
+
+
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Temperature with the smallest log loss against Platt's targets."""
-    num_fake = int(labels.sum())
-    num_real = len(labels) - num_fake
-    targets = np.where(labels == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
+    targets = _targets(labels)
 
     def log_loss(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        return float((np.logaddexp(0, scaled) - targets * scaled).mean())
+        return _log_loss(logits / math.exp(log_temperature), targets)
 
     bounds = tuple(math.log(bound) for bound in _TEMPERATURES)
     return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
 
 
-def best_f1_threshold(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Middle of the gap below the lowest score that the best-F1 rule calls fake.
+def fit_threshold(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    by: Literal["f1", "precision", "false_alarms"],
+    target: float | None,
+) -> tuple[float, str]:
+    """The threshold of a rule, and the rule in words.
 
-    The middle, because a threshold on a validation score itself would sit on a knife's edge.
+    It is the middle of the gap below the lowest score that is called fake: on a validation score
+    itself it would sit on a knife's edge.
+
+    Args:
+        scores: of validation videos of both labels.
+        labels: 1 fake, 0 real.
+        by: the rule; see ``TrainSettings``.
+        target: the precision, or the share of false alarms; None with f1.
     """
     precision, recall, thresholds = precision_recall_curve(labels, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = float(thresholds[int(np.argmax(f1[:-1]))])
-    below = scores[scores < best]
-    return (best + float(below.max())) / 2 if len(below) else best
+    precision, recall = precision[:-1], recall[:-1]
+    if by == "f1" or target is None:
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        place, words = int(np.argmax(f1)), "best F1"
+    elif by == "precision":
+        good = np.flatnonzero(precision >= target)
+        place, words = int(good[0] if len(good) else np.argmax(precision)), f"precision >= {target}"
+        if not len(good):
+            words += f" was asked for; no threshold reaches more than {precision.max():.3f}"
+    else:
+        alarms = np.array([(scores[labels == 0] >= edge).mean() for edge in thresholds])
+        good = np.flatnonzero(alarms <= target)
+        words = f"false alarms <= {target}"
+        if not len(good):
+            # Above every score: nothing is called fake.
+            return float(np.nextafter(scores.max(), 2)), words
+        place = int(good[0])
+    lowest = float(thresholds[place])
+    below = scores[scores < lowest]
+    return (lowest + float(below.max())) / 2 if len(below) else lowest, words
+
+
+def _targets(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Platt's."""
+    num_fake = int(labels.sum())
+    num_real = len(labels) - num_fake
+    return np.where(labels == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
+
+
+def _log_loss(scaled: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    return float((np.logaddexp(0, scaled) - targets * scaled).mean())
+
+
+def distance_from_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
+    """How far each score lies from the threshold, in logits: the farther, the more certain."""
+    logits = logit(np.clip(scores, _EDGE, 1 - _EDGE))
+    distances: NDArray[np.float64] = np.abs(logits - logit(np.clip(threshold, _EDGE, 1 - _EDGE)))
+    return distances
 
 
 def _band(
@@ -74,8 +150,7 @@ def _band(
 
     Its edges are scores that occurred, so that no rounding lets one of them slip out.
     """
-    middle = logit(np.clip(threshold, _EDGE, 1 - _EDGE))
-    distances = np.abs(logit(np.clip(scores, _EDGE, 1 - _EDGE)) - middle)
+    distances = distance_from_threshold(scores, threshold)
     wrong = (scores >= threshold) != (labels == 1)
     if wrong.mean() <= max_decided_error:
         return threshold, threshold

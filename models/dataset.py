@@ -7,8 +7,6 @@ changes nothing, and a resumed run sees what it would have seen.
 import hashlib
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +20,7 @@ from models.transforms import augment
 from reelcheck.records import RGB
 from reelcheck.sources import source_finder
 from reelcheck.train_config import TrainSettings
-from storage.crops import CropReader
+from storage.crops import open_crops
 from storage.layout import StoreLayout
 from storage.tables import Row
 
@@ -89,7 +87,7 @@ class CropDataset(Dataset[Item]):
     def __getitem__(self, key: int | Draw) -> Item:
         draw = key if isinstance(key, Draw) else self._draws[key]
         row = self._rows[draw.row]
-        crops_THWC = _reader(self._layout.crops_path(row["shard"], row["part"])).read(row["row"])
+        crops_THWC = open_crops(self._layout.crops_path(row["shard"], row["part"])).read(row["row"])
         seconds_T = np.asarray(row["pts_seconds"], np.float64)
         keypoints_T62 = keypoints_of(row)
         # Seeded by the twin, not by the item: twins get the same frames and the same changes.
@@ -171,8 +169,3 @@ def _draw_frames(
     longest = min(num_frames, settings.max_frames or num_frames)
     length = int(generator.integers(min(settings.min_frames, longest), longest + 1))
     return np.sort(generator.choice(num_frames, size=length, replace=False))
-
-
-@lru_cache(maxsize=256)
-def _reader(path: Path) -> CropReader:
-    return CropReader(path)

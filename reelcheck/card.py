@@ -11,6 +11,11 @@ from reelcheck.config import PreprocessSettings
 from reelcheck.settings import Settings
 from reelcheck.train_config import DetectorSettings, TrainSettings
 
+Aggregation = Literal[
+    "worst_track_of_mean_sequence_logits", "worst_sequence_logit", "mean_sequence_logit"
+]
+"""How the logits of a video's crop sequences become one; see ``models/aggregation.py``."""
+
 
 class Calibration(Settings):
     """How a logit becomes a score and a verdict; fitted on validation videos only."""
@@ -18,7 +23,9 @@ class Calibration(Settings):
     temperature: float
     """score = sigmoid(logit / temperature)"""
     threshold: float
-    """Score with the best F1 on validation."""
+    """Scores from here on are called fake where there is no third verdict."""
+    threshold_rule: str = "given"
+    """How it was chosen on validation, in words."""
     real_below: float
     """Scores below are called real."""
     fake_from: float
@@ -56,7 +63,7 @@ class WeightsSource(Settings):
 class ModelCard(Settings):
     """What ``card.json`` holds."""
 
-    card_version: Literal[2] = 2
+    card_version: Literal[3] = 3
     model_id: str
     """First twelve digits of the SHA-256 of the weights file."""
     detector: DetectorSettings
@@ -70,7 +77,8 @@ class ModelCard(Settings):
     split_hash: str | None
     """Of the split that the model was trained with; None: imported weights."""
     calibration: Calibration
-    aggregation: Literal["worst_track_of_mean_sequence_logits"]
+    aggregation: Aggregation
+    """How the logits of a video's crop sequences become one; chosen on validation."""
     phases: tuple[PhaseSummary, ...] = ()
     num_videos: dict[str, dict[str, int]]
     """Videos per split and label."""

@@ -159,6 +159,11 @@ class TrainSettings(Settings):
     never shown, neither in training nor in validation."""
     freeze_batch_norm: bool | None = None
     """Keep the backbone's running statistics; None: exactly when it starts from given weights."""
+    threshold_by: Literal["f1", "precision", "false_alarms"] = "f1"
+    """The threshold that is chosen on validation: with the best F1; the lowest of at least such a
+    precision; the lowest with at most such a share of real videos called fake."""
+    threshold_target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The precision, or the share; None with f1."""
     max_decided_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Error among decided validation videos that the inconclusive band must reach."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -169,6 +174,10 @@ class TrainSettings(Settings):
             raise ValueError("give pretrained or init_from, not both")
         if 0.9 < self.self_blend < 1:
             raise ValueError("self_blend must be at most 0.9, or 1 for no labelled fakes at all")
+        if (self.threshold_target is None) != (self.threshold_by == "f1"):
+            raise ValueError(
+                "threshold_target belongs to threshold_by = precision or false_alarms; give both"
+            )
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise ValueError("max_frames must not be less than min_frames")
         return self

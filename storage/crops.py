@@ -9,6 +9,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,8 @@ import pyarrow as pa
 from reelcheck.errors import StoreError
 from reelcheck.records import RGB, CropSequence
 from storage.atomic import atomic_path
+from storage.layout import StoreLayout
+from storage.tables import Row
 
 MAX_PART_BYTES = 2**30
 """A crop file that has reached this size is followed by another."""
@@ -125,6 +128,40 @@ class CropReader:
             f"crops {self._path} cannot be read ({error}); delete the files of that shard "
             "and run preprocess again"
         )
+
+
+def read_sequence(layout: StoreLayout, row: Row) -> CropSequence:
+    """The crop sequence of a manifest row, with its crops.
+
+    Raises:
+        StoreError: the crops are missing or damaged.
+    """
+    lists = {name: tuple(row[name]) for name in _LISTS}
+    return CropSequence(
+        sequence_id=row["sequence_id"],
+        video_id=row["video_id"],
+        track_id=row["track_id"],
+        crops_THWC=open_crops(layout.crops_path(row["shard"], row["part"])).read(row["row"]),
+        **lists,
+    )
+
+
+@lru_cache(maxsize=256)
+def open_crops(path: Path) -> CropReader:
+    """A reader that is kept open."""
+    return CropReader(path)
+
+
+_LISTS = (
+    "frame_indices",
+    "pts_seconds",
+    "boxes_xyxy",
+    "confidences",
+    "sharpness",
+    "brightness",
+    "keypoints_xy",
+    "fingerprints",
+)
 
 
 def _to_batch(sequence: CropSequence) -> pa.RecordBatch:

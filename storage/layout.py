@@ -1,4 +1,4 @@
-"""The only place that spells a file or folder name of a store, a model or a score run.
+"""The only place that spells a file or folder name of a store, a model or a registry.
 
 STORE/
   <preprocessing hash>/           one folder per preprocessing settings
@@ -11,8 +11,9 @@ STORE/
     manifest.parquet              one row per crop sequence
     summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
+    audit.json audit.csv audit.png what the last audit found; the files of every leak
 MODEL/
-  model.safetensors card.json split.parquet log.csv evaluation.json
+  model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
   validation.parquet            logits on the videos that chose epoch, threshold and band
   tensorboard/                  curves of losses and metrics
@@ -24,17 +25,13 @@ STUDY/                          several models compared
   learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
   <version>/ (a MODEL) … champion a file that holds the version in use
-OUT/                            one scoring run's output
-  results/<key>/<video id>.json one content's answer; the key names model and settings
-  evidence/<key>/<video id>.jpg its most telling faces
-  fetched/<URL's hash>/…         objects of sources that are URLs
-  scores.parquet scores.csv summary.json report.html
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from reelcheck.errors import StoreError
+from storage.outputs import EvaluationLayout
 
 CROPS_SUFFIX = ".arrow"
 SEQUENCES_SUFFIX = ".sequences.parquet"
@@ -86,6 +83,21 @@ class StoreLayout:
     def split_path(self) -> Path:
         """Table of split assignments."""
         return self.path / "split.parquet"
+
+    @property
+    def audit_path(self) -> Path:
+        """What the last audit found."""
+        return self.path / "audit.json"
+
+    @property
+    def audit_leaks_path(self) -> Path:
+        """The files of every leak that it found."""
+        return self.path / "audit.csv"
+
+    @property
+    def audit_plot_path(self) -> Path:
+        """The same as a picture."""
+        return self.path / "audit.png"
 
     @property
     def summary_path(self) -> Path:
@@ -140,10 +152,9 @@ class ModelLayout:
         """One line of metrics per epoch."""
         return self.path / "log.csv"
 
-    @property
-    def evaluation_path(self) -> Path:
-        """Held-out metrics."""
-        return self.path / "evaluation.json"
+    def evaluation(self, part: str, split_hash: str) -> EvaluationLayout:
+        """Where an evaluation on one part of a split is written unless another place is named."""
+        return EvaluationLayout(self.path / "evaluations" / f"{part}-{split_hash}")
 
     @property
     def validation_path(self) -> Path:
@@ -266,64 +277,6 @@ class RegistryLayout:
     def version(self, name: str) -> ModelLayout:
         """One version's checkpoint folder."""
         return ModelLayout(self.path / name)
-
-
-@dataclass(frozen=True)
-class ScoreLayout:
-    """Paths of one scoring run's output."""
-
-    path: Path
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked while a run writes."""
-        return self.path / "lock"
-
-    @property
-    def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
-        return self.path / "lock.json"
-
-    def results_dir(self, key: str) -> Path:
-        """Folder of the answers of one model under one set of settings."""
-        return self.path / "results" / key
-
-    def result_path(self, key: str, video_id: str) -> Path:
-        """The answer for one content."""
-        return self.results_dir(key) / f"{video_id}.json"
-
-    def evidence_dir(self, key: str) -> Path:
-        """Folder of the pictures that belong to them."""
-        return self.path / "evidence" / key
-
-    def evidence_path(self, key: str, video_id: str) -> Path:
-        """Picture of its most telling faces."""
-        return self.evidence_dir(key) / f"{video_id}.jpg"
-
-    @property
-    def fetched_dir(self) -> Path:
-        """Folder of what was fetched from elsewhere."""
-        return self.path / "fetched"
-
-    @property
-    def summary_path(self) -> Path:
-        """What the last run did, and how long it took."""
-        return self.path / "summary.json"
-
-    @property
-    def report_path(self) -> Path:
-        """The result for people."""
-        return self.path / "report.html"
-
-    @property
-    def parquet_path(self) -> Path:
-        """The result table."""
-        return self.path / "scores.parquet"
-
-    @property
-    def csv_path(self) -> Path:
-        """The result table for spreadsheets."""
-        return self.path / "scores.csv"
 
 
 def preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:

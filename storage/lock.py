@@ -11,17 +11,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from reelcheck.errors import StoreError
 from storage.atomic import write_text
-from storage.layout import ScoreLayout, StoreLayout
+
+
+class Lockable(Protocol):
+    """The layout of a folder that one run at a time may write to."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked while a run writes."""
+
+    @property
+    def lock_holder_path(self) -> Path:
+        """Which run holds the lock; for people."""
 
 
 @contextmanager
-def run_lock(layout: StoreLayout | ScoreLayout) -> Iterator[None]:
-    """Hold the only right to write to one preprocessing of a store, or to one scoring output.
+def run_lock(layout: Lockable) -> Iterator[None]:
+    """Hold the only right to write to one preprocessing of a store, or to one output folder.
 
     Raises:
         StoreError: another run holds it; the message says which.

@@ -204,8 +204,8 @@ SCORES = _schema(
 
 - ``score`` is the calibrated probability; below ``real_below`` the verdict is real, from
   ``fake_from`` on fake, between the two inconclusive.
-- ``tracks``: one per face, the most suspicious first; the first one's score is the video's. Box,
-  sharpness and brightness are medians over its frames.
+- ``tracks``: one per face, the most suspicious first; whether its score is the video's depends on
+  the model card's aggregation. Box, sharpness and brightness are medians over its frames.
 - ``segments``: overlapping stretches of a face track, judged like a whole one, highest score first.
 - ``frames``: every frame that was judged, by track and time: what it alone says (``score``, of the
   frame head, not calibrated by itself) and its share in the answer (``weight``).
@@ -213,6 +213,15 @@ SCORES = _schema(
   ``is_evidence``, left to right in the order of ``frames``; where there is a second row, it shows
   what of each face speaks for a fake.
 """
+
+EVALUATED = _schema(
+    "evaluated",
+    *SCORES,
+    *_LABEL_FIELDS,
+    _text("component", nullable=False),
+    _real("face_pixels"),
+)
+"""One row per video of an evaluation: what the model said of it, and what is known of it."""
 
 SCORES_CSV = _schema(
     "scores_csv",

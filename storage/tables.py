@@ -72,7 +72,9 @@ def read_csv(path: Path, schema: pa.Schema) -> list[Row]:
         column_types=schema, include_columns=schema.names, strings_can_be_null=True
     )
     try:
-        rows: list[Row] = pyarrow.csv.read_csv(path, convert_options=options).to_pylist()
+        parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+        table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+        rows: list[Row] = table.to_pylist()
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise _unreadable(path, error) from error
     return rows

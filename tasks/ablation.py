@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from prefect import task
 
-from models.metrics import AucInterval, group_bootstrap_auc
+from models.metrics import Interval, group_bootstrap_auc
 from reelcheck.card import ModelCard
 from reelcheck.settings import merge, validated
 from reelcheck.train_config import TrainSettings
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import MANIFEST, SPLIT
+from storage.schemas import SPLIT
 from storage.tables import read_rows
-from tasks.evaluate import judged_videos
-from tasks.parts import rows_by_split
+from tasks.answers import evaluated_rows, evaluation_layout
 from tasks.plots import AblationRow
 
 _OFF = {"twins": False, "self_blend": 0.0, "augment": {"jpeg": 0.0, "codec": 0.0, "cutout": 0.0}}
@@ -55,30 +54,27 @@ def measure_variant(
     variant: Variant, card: ModelCard, layout: StoreLayout, model: ModelLayout
 ) -> AblationRow:
     """Validation figures of a variant's card, and its AUC on the test part with an interval."""
-    split_rows = read_rows(layout.split_path, SPLIT)
-    rows = rows_by_split(read_rows(layout.manifest_path, MANIFEST), split_rows)["test"]
     return AblationRow(
         name=variant.name,
         change=variant.change,
         val_auc=card.validation["auc"],
         val_f1=card.validation["f1"],
-        test_auc=_held_out_auc(rows, split_rows, layout, model) if rows else None,
+        test_auc=_held_out_auc(layout, model),
     )
 
 
-def _held_out_auc(
-    rows: list[dict[str, Any]],
-    split_rows: list[dict[str, Any]],
-    layout: StoreLayout,
-    model: ModelLayout,
-) -> AucInterval | None:
-    videos = judged_videos(rows, layout, model)
-    videos = videos[np.isfinite(videos["logit"])]
-    component_of = {row["video_id"]: row["component"] for row in split_rows}
+def _held_out_auc(layout: StoreLayout, model: ModelLayout) -> Interval | None:
+    """None without a test part."""
+    rows = read_rows(layout.split_path, SPLIT)
+    if not any(row["split"] == "test" and row["has_crops"] for row in rows):
+        return None
+    output = evaluation_layout(layout, model, part="test", out=None)
+    rows = evaluated_rows(layout, model, part="test", output=output)
+    scored = [row for row in rows if row["logit"] is not None]
     return group_bootstrap_auc(
-        videos["logit"].to_numpy(),
-        videos["label"].to_numpy(dtype=np.int64),
-        np.array([component_of[video_id] for video_id in videos.index]),
+        np.array([row["logit"] for row in scored], dtype=np.float64),
+        np.array([row["label"] for row in scored], dtype=np.int64),
+        np.array([row["component"] for row in scored], dtype=str),
         seed=0,
     )
 

@@ -29,7 +29,7 @@ def _draw_shortcuts(ax: Axes, shortcuts: Shortcuts | None) -> None:
     bars["file name (not seen)"] = shortcuts.file_name
     colours = [ORANGE, *[BLUE] * len(shortcuts.by_column), FAINT]
     names = [name.replace("_", " ") for name in bars]
-    ax.barh(names, bars.values(), color=colours)
+    ax.barh(names, list(bars.values()), color=colours)
     interval = (
         [shortcuts.auc.value - shortcuts.auc.low],
         [shortcuts.auc.high - shortcuts.auc.value],

@@ -10,6 +10,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +29,12 @@ import pebble
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.cores import available_cores
 from reelcheck.errors import FaceModelError, WorkerError
+from reelcheck.perturbations import Perturbation
 from reelcheck.records import Shard, VideoResult
 from reelcheck.status import Status
+from storage.scratch import scratch_folder
 from tasks.faces.weights import find_face_model
-from tasks.faces.worker import check_worker, extract_one, start_worker
+from tasks.faces.worker import Work, check_worker, extract_one, start_worker
 
 _VIDEOS_PER_PROCESS = 500
 """A process is replaced after this many videos: decord and MediaPipe leak a little."""
@@ -71,22 +75,26 @@ class DecodePool:
         shards: all videos of the run, in the order in which their results will be asked for.
         settings: of the preprocessing.
         run: number of processes, limits, decoder.
+        perturbation: what every video goes through before faces are searched; its deadline and its
+            memory are for both.
 
     Raises:
         FaceModelError: the face detector cannot be had.
     """
 
     def __init__(
-        self, shards: Sequence[Shard], settings: PreprocessSettings, run: RunSettings
+        self,
+        shards: Sequence[Shard],
+        settings: PreprocessSettings,
+        run: RunSettings,
+        *,
+        perturbation: Perturbation | None = None,
     ) -> None:
         self._run = run
         self._num_workers = run.num_workers or available_cores()
-        self._initargs = (
-            settings,
-            find_face_model(settings.face_model_sha256),
-            run.max_memory_bytes,
-            os.getpid(),
-        )
+        self._face_model = find_face_model(settings.face_model_sha256)
+        self._work = Work(settings=settings, perturbation=perturbation)
+        self._exit_stack = ExitStack()
         self._waiting = deque(
             _Attempt(video_id=video_id, path=path)
             for shard in shards
@@ -112,6 +120,9 @@ class DecodePool:
             yield self._ready.pop(video_id)
 
     def __enter__(self) -> Self:
+        if self._work.perturbation is not None and self._work.perturbation.needs_file:
+            scratch_dir = self._exit_stack.enter_context(scratch_folder())
+            self._work = replace(self._work, scratch_dir=scratch_dir)
         return self
 
     def __exit__(
@@ -125,6 +136,7 @@ class DecodePool:
             pool.stop()
         for pool in pools:
             pool.join()
+        self._exit_stack.close()
 
     def _advance(self, *, is_waiting: bool = True) -> None:
         """Take what has finished, or wait for the first that does, and give out what there is."""
@@ -175,11 +187,19 @@ class DecodePool:
         else:
             pool.stop()
             pool.join()
+        if error is not None:
+            self._remove_files(attempt)
         outcome = future.result() if error is None else self._after(attempt, error)
         if isinstance(outcome, _Attempt):
             self._waiting.appendleft(outcome)
         else:
             self._ready[attempt.video_id] = outcome
+
+    def _remove_files(self, attempt: _Attempt) -> None:
+        """Remove what a perturbation has written of a video before its process ended."""
+        if self._work.scratch_dir is not None:
+            for folder in self._work.scratch_dir.glob(f"{attempt.video_id}.*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _after(self, attempt: _Attempt, error: BaseException) -> VideoResult | _Attempt:
         """What follows from an attempt that gave no result: another one, or a row that says why."""
@@ -246,7 +266,7 @@ class DecodePool:
             max_workers=1,
             max_tasks=_VIDEOS_PER_PROCESS,
             initializer=start_worker,
-            initargs=self._initargs,
+            initargs=(self._work, self._face_model, self._run.max_memory_bytes, os.getpid()),
             context=multiprocessing.get_context("spawn"),
         )
 

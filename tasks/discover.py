@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reelcheck.errors import SourceError
+from reelcheck.config import DatasetLayout
+from reelcheck.errors import SettingsError, SourceError
 from reelcheck.progress import progress_bar
 from reelcheck.records import InputFile, Shard
 from reelcheck.status import FAILURES, RETRIED, Status
@@ -21,6 +22,7 @@ from storage.layout import StoreLayout
 from storage.schemas import VIDEO_RESULTS, VIDEOS
 from storage.tables import Row, read_rows
 from tasks.labels import label_files
+from tasks.layouts import label_by_layout
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ class KnownResult:
 
 
 def discover(
-    source: Path, layout: StoreLayout, *, labels: Path | None, exclude: Path | None
+    source: Path,
+    layout: StoreLayout,
+    *,
+    labels: Path | None,
+    exclude: Path | None,
+    dataset_layout: DatasetLayout | None = None,
 ) -> list[InputFile]:
     """All files under ``source`` (or the one file it is), identified and labelled.
 
@@ -42,17 +49,28 @@ def discover(
         layout: where an earlier run's table may tell content hashes.
         labels: labels table; None: labels come from folder names.
         exclude: a folder of our own output, to be skipped when it lies inside the source.
+        dataset_layout: public data set whose layout tells the labels instead.
 
     Raises:
-        SourceError: the source does not exist or holds no file; a labels table is unusable.
+        SettingsError: both a labels table and a layout.
+        SourceError: the source does not exist or holds no file; a labels table is unusable, or the
+            files do not fit the layout.
     """
+    if labels is not None and dataset_layout is not None:
+        raise SettingsError(
+            f"labels come from {labels} or from the layout {dataset_layout}, not from both; leave "
+            "out --labels or --layout"
+        )
     if exclude is not None and exclude.resolve() == source.resolve():
         raise SourceError(f"{source} cannot be both the source and the output; give another folder")
     found = find_files(source, exclude=exclude)
     if not found:
         raise SourceError(f"{source} holds no files; give a folder of videos or one video")
     # Labels first: a wrong table must not cost hours of hashing.
-    files = label_files(found, labels, is_complete=source.is_dir())
+    if dataset_layout is not None:
+        files = label_by_layout(found, dataset_layout)
+    else:
+        files = label_files(found, labels, is_complete=source.is_dir())
     known = read_rows(layout.videos_path, VIDEOS) if layout.videos_path.exists() else []
     return identify(files, known)
 

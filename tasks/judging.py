@@ -1,6 +1,6 @@
 """One video's faces and their features -> what the model says of it: tracks, segments, frames.
 
-- A track's logit is the mean of its sequences' logits, the video's that of its worst track.
+- How the logits of sequences become those of tracks and of the video, the model card says.
 - Segments are stretches of a sequence that are judged like a whole one: they say where to look.
 - A frame's score is what it says alone. Its head is trained beside the one that decides and is not
   calibrated itself: it ranks frames, it does not decide.
@@ -14,10 +14,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from models.aggregation import track_logit
+from models.aggregation import track_logit, video_logit
 from models.runtime import Floats, Judgement, Runtime, encode_all
 from models.verdict import calibrated_score, verdict_of
-from reelcheck.card import Calibration, ModelCard
+from reelcheck.card import Aggregation, Calibration, ModelCard
 from reelcheck.records import RGB, CropSequence, VideoResult
 from reelcheck.status import Status
 from storage.schemas import STAGES
@@ -52,11 +52,8 @@ class JudgedTrack:
 
     track_id: int
     sequences: tuple[JudgedSequence, ...]
-
-    @property
-    def logit(self) -> float:
-        """As its sequences give it together."""
-        return track_logit([judged.whole.logit for judged in self.sequences])
+    logit: float
+    """As its sequences give it together."""
 
 
 def judged(
@@ -77,7 +74,11 @@ def judged(
     for result, features_ND in encode_all(clocked, items):
         started = time.process_time()
         tracks = judge_sequences(
-            result.sequences, features_ND, clocked, min_frames=settings.min_sequence_frames
+            result.sequences,
+            features_ND,
+            clocked,
+            min_frames=settings.min_sequence_frames,
+            aggregation=card.aggregation,
         )
         row = video_row(result, tracks, card)
         spent = time.process_time() - started + len(features_ND) * clocked.seconds_per_frame
@@ -112,7 +113,12 @@ class _Clocked:
 
 
 def judge_sequences(
-    sequences: Sequence[CropSequence], features_ND: Floats, runtime: Runtime, *, min_frames: int
+    sequences: Sequence[CropSequence],
+    features_ND: Floats,
+    runtime: Runtime,
+    *,
+    min_frames: int,
+    aggregation: Aggregation,
 ) -> list[JudgedTrack]:
     """The tracks of a video, the most suspicious first.
 
@@ -121,6 +127,7 @@ def judge_sequences(
         features_ND: of all their frames, one sequence after the other.
         runtime: the model.
         min_frames: shortest segment.
+        aggregation: how the logits of a track's sequences become one.
     """
     edges = np.cumsum([0, *(sequence.num_frames for sequence in sequences)])
     judged = [
@@ -131,7 +138,10 @@ def judge_sequences(
         sorted(judged, key=lambda item: item.sequence.track_id),
         key=lambda item: item.sequence.track_id,
     )
-    tracks = [JudgedTrack(track_id, tuple(items)) for track_id, items in by_track]
+    tracks = [
+        JudgedTrack(track_id, items, track_logit([i.whole.logit for i in items], aggregation))
+        for track_id, items in ((track_id, tuple(group)) for track_id, group in by_track)
+    ]
     # A logit that is no number comes first: it decides that the video has no score.
     return sorted(tracks, key=lambda t: (math.isfinite(t.logit), -t.logit, t.track_id))
 
@@ -159,14 +169,16 @@ def video_row(result: VideoResult, tracks: Sequence[JudgedTrack], card: ModelCar
     if not all(map(_is_finite, tracks)):
         problem = "the model gave no finite number"
         return row | {"status": str(Status.MODEL_ERROR), "reason": problem}
-    score = calibrated_score(tracks[0].logit, calibration)
+    by_track = [[judged.whole.logit for judged in track.sequences] for track in tracks]
+    logit = video_logit(by_track, card.aggregation)
+    score = calibrated_score(logit, calibration)
     verdict, segments = verdict_of(score, calibration), _segment_rows(tracks, calibration)
     flags = quality_flags(result, tracks[0], crop_pixels=_crop_pixels(result, card))
     if verdict != "fake" and verdict_of(segments[0]["score"], calibration) == "fake":
         flags.append(PART_LOOKS_FAKE)
     return row | {
         "score": score,
-        "logit": tracks[0].logit,
+        "logit": logit,
         "verdict": verdict,
         "num_frames_used": sum(item.sequence.num_frames for t in tracks for item in t.sequences),
         "quality_flags": flags,

@@ -19,7 +19,14 @@ from storage.schemas import LABEL_COLUMNS
 
 _LABELS = {"real": 0, "0": 0, "fake": 1, "deepfake": 1, "1": 1}
 _FOLDER_LABELS = {"real": 0, "fake": 1, "deepfake": 1}
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""What people call the parts -> what they are called here."""
 _OPTIONAL_COLUMNS = [name for name in LABEL_COLUMNS if name not in {"label", "split"}]
 
 Value = TypeVar("Value")
@@ -75,7 +82,7 @@ def label_of_folders(file: InputFile) -> int | None:
 
 def split_of_folders(file: InputFile) -> str | None:
     """Split from the nearest folder named train, val, valid, validation or test, in any case."""
-    return _of_nearest(file, _SPLITS)
+    return _of_nearest(file, SPLIT_NAMES)
 
 
 def _of_nearest(file: InputFile, meanings: Mapping[str, Value]) -> Value | None:
@@ -120,13 +127,13 @@ def _parse_row(row: Mapping[str, str | None], *, where: str) -> tuple[str, dict[
     if label not in _LABELS:
         raise SourceError(f"{where}: label {row['label']!r} is none of real, fake, deepfake, 0, 1")
     split = (row.get("split") or "").strip().casefold()
-    if split and split not in _SPLITS:
+    if split and split not in SPLIT_NAMES:
         raise SourceError(
-            f"{where}: split {row['split']!r} is none of {', '.join(_SPLITS)}; leave it empty "
+            f"{where}: split {row['split']!r} is none of {', '.join(SPLIT_NAMES)}; leave it empty "
             "where none is given"
         )
     optional = {column: (row.get(column) or "").strip() or None for column in _OPTIONAL_COLUMNS}
-    values = {"label": _LABELS[label], **optional, "split": _SPLITS.get(split)}
+    values = {"label": _LABELS[label], **optional, "split": SPLIT_NAMES.get(split)}
     if (day := optional["date"]) is not None:
         try:
             values["date"] = date.fromisoformat(day).isoformat()

@@ -4,7 +4,7 @@ Where there is nothing to draw, the picture says so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -22,18 +20,29 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     precision_recall_curve,
+    precision_score,
+    recall_score,
     roc_auc_score,
     roc_curve,
 )
 
-from models.metrics import AucInterval
-from storage.atomic import atomic_path
+from models.metrics import Interval
+from tasks.figure import (
+    BLACK,
+    BLUE,
+    FAINT,
+    ORANGE,
+    count_videos,
+    label_axes,
+    new_figure,
+    not_both,
+    note_figure,
+    save_figure,
+)
 
 LogRow = Mapping[str, Any]
 """One epoch: phase, epoch, learning_rate, is_best, and metrics; None where undefined."""
 
-# After Okabe and Ito: told apart by colour-blind people, too.
-_TRAIN, _VALIDATION, _POINT, _FAINT = "#0072B2", "#D55E00", "#000000", "#8c8c8c"
 _PANELS = (
     ("loss", "train_loss", "val_loss"),
     ("accuracy", "train_accuracy", "val_accuracy"),
@@ -46,8 +55,8 @@ _BEST: dict[str, Any] = {
     "linestyle": "",
     "marker": "D",
     "markersize": 5,
-    "color": _VALIDATION,
-    "markeredgecolor": _POINT,
+    "color": ORANGE,
+    "markeredgecolor": BLACK,
 }
 """How the best epoch is marked."""
 _MAX_MARKED_EPOCHS = 25
@@ -75,7 +84,7 @@ class AblationRow:
     """What was changed, in words."""
     val_auc: float | None
     val_f1: float | None
-    test_auc: AucInterval | None
+    test_auc: Interval | None
     """On held-out videos."""
 
 
@@ -91,18 +100,18 @@ def draw_curves(path: Path, log_rows_by_fold: Mapping[int, Sequence[LogRow]]) ->
     """
     log = _log_table(log_rows_by_fold)
     if log.empty:
-        return _save(_note("No epoch was finished."), path)
-    figure = _figure()
+        return save_figure(note_figure("No epoch was finished."), path)
+    figure = new_figure()
     axes = list(figure.subplots(2, 3).flat)
     num_phases = log["phase"].nunique()
     is_aligned = num_phases > 1 and len(log_rows_by_fold) > 1
     epochs = "epoch (phases aligned)" if is_aligned else "epoch"
     for ax, (label, train, validation) in zip(axes, _PANELS, strict=False):
-        _draw_metric(ax, log, train, _TRAIN)
-        _draw_metric(ax, log, validation, _VALIDATION)
+        _draw_metric(ax, log, train, BLUE)
+        _draw_metric(ax, log, validation, ORANGE)
         if num_phases > 1:
             _mark_phases(ax, log)
-        _label(ax, epochs, label)
+        label_axes(ax, epochs, label)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         ax.set_xlim(-0.5, log["place"].max() + 0.5)
     _scale_rates(axes[4], log.groupby("phase")["learning_rate"].max())
@@ -110,7 +119,7 @@ def draw_curves(path: Path, log_rows_by_fold: Mapping[int, Sequence[LogRow]]) ->
     axes[5].legend(
         handles=_curve_handles(len(log_rows_by_fold), num_phases), loc="center", frameon=False
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_confusion(
@@ -118,14 +127,14 @@ def draw_confusion(
 ) -> None:
     """How many videos of each label were called what, and their share of that label."""
     if not len(labels):
-        return _save(_note("No video was scored."), path)
+        return save_figure(note_figure("No video was scored."), path)
     counts = confusion_matrix(labels, (scores >= threshold).astype(int), labels=[0, 1])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure()
+    figure = new_figure()
     ax = figure.subplots()
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for draw_line in (ax.axhline, ax.axvline):
-        draw_line(0.5, color=_FAINT, linewidth=0.8)
+        draw_line(0.5, color=FAINT, linewidth=0.8)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         colour = "white" if share > 0.5 else "black"
@@ -134,8 +143,8 @@ def draw_confusion(
     ax.set_xticks([0, 1], ["called real", "called fake"])
     ax.set_yticks([0, 1], ["real videos", "fake videos"], rotation=90, va="center")
     ax.tick_params(length=0)
-    ax.set_title(f"{_videos(len(labels))}, threshold {threshold:.3f}")
-    return _save(figure, path)
+    ax.set_title(f"{count_videos(len(labels))}, threshold {threshold:.3f}")
+    return save_figure(figure, path)
 
 
 def draw_roc(
@@ -144,28 +153,10 @@ def draw_roc(
     labels: NDArray[np.int64],
     *,
     threshold: float,
-    folds: NDArray[np.int64],
+    folds: NDArray[np.int64] | None = None,
 ) -> None:
     """ROC curve of all videos, of each fold where there are several, and the threshold on it."""
-    if missing := _not_both(labels):
-        return _save(_note(f"No ROC curve: {missing}"), path)
-    figure = _figure()
-    ax = figure.subplots()
-    ax.plot([0, 1], [0, 1], color=_FAINT, linestyle=":", label="guessing: AUC 0.5")
-    aucs = []
-    for chosen in _fold_masks(folds, labels):
-        x, y, _ = roc_curve(labels[chosen], scores[chosen])
-        ax.plot(x, y, color=_FAINT, linewidth=0.8, zorder=1)
-        aucs.append(roc_auc_score(labels[chosen], scores[chosen]))
-    x, y, _ = roc_curve(labels, scores)
-    ax.plot(x, y, color=_VALIDATION, linewidth=2, label="all videos")
-    called = scores >= threshold
-    rates = (called[labels == 0].mean(), called[labels == 1].mean())
-    ax.plot(*rates, "o", color=_POINT, label=f"threshold {threshold:.3f}", clip_on=False)
-    ax.set_title(f"ROC of {_videos(len(labels))}: AUC {roc_auc_score(labels, scores):.3f}")
-    _label(ax, "share of real videos called fake", "share of fake videos called fake")
-    _unit_square(figure, ax, _fold_handles("AUC", aucs))
-    return _save(figure, path)
+    _draw_trade_off(path, _ROC, scores, labels, threshold=threshold, folds=folds)
 
 
 def draw_precision_recall(
@@ -174,48 +165,23 @@ def draw_precision_recall(
     labels: NDArray[np.int64],
     *,
     threshold: float,
-    folds: NDArray[np.int64],
+    folds: NDArray[np.int64] | None = None,
 ) -> None:
     """Precision over recall of all videos, of each fold, and the threshold on it."""
-    if missing := _not_both(labels):
-        return _save(_note(f"No precision-recall curve: {missing}"), path)
-    figure = _figure()
-    ax = figure.subplots()
-    share = float(labels.mean())
-    ax.axhline(share, color=_FAINT, linestyle=":", label=f"guessing: precision {share:.3f}")
-    averages = []
-    for chosen in _fold_masks(folds, labels):
-        y, x, _ = precision_recall_curve(labels[chosen], scores[chosen])
-        ax.step(x, y, where="post", color=_FAINT, linewidth=0.8, zorder=1)
-        averages.append(average_precision_score(labels[chosen], scores[chosen]))
-    y, x, _ = precision_recall_curve(labels, scores)
-    ax.step(x, y, where="post", color=_VALIDATION, linewidth=2, label="all videos")
-    called = scores >= threshold
-    if called.any():
-        point = (called[labels == 1].mean(), labels[called].mean())
-        ax.plot(*point, "o", color=_POINT, label=f"threshold {threshold:.3f}", clip_on=False)
-    average = average_precision_score(labels, scores)
-    ax.set_title(f"{_videos(len(labels))}: average precision {average:.3f}")
-    _label(
-        ax,
-        "recall: share of fake videos called fake",
-        "precision: share of these calls that are right",
-    )
-    _unit_square(figure, ax, _fold_handles("average precision", averages))
-    return _save(figure, path)
+    _draw_trade_off(path, _PRECISION_RECALL, scores, labels, threshold=threshold, folds=folds)
 
 
 def draw_learning_curve(path: Path, points: Sequence[LearningPoint]) -> None:
     """Validation AUC and F1 over the number of train videos; several points of a size: the mean."""
     if not points:
-        return _save(_note("No model was trained."), path)
+        return save_figure(note_figure("No model was trained."), path)
     table = pd.DataFrame([vars(point) for point in points]).astype(float)
     sizes = table.groupby("num_videos")["share"].mean()
-    figure = _figure()
+    figure = new_figure()
     ax = figure.subplots()
     for column, label, colour, marker in (
-        ("val_auc", "AUC", _TRAIN, "o"),
-        ("val_f1", "F1", _VALIDATION, "s"),
+        ("val_auc", "AUC", BLUE, "o"),
+        ("val_f1", "F1", ORANGE, "s"),
     ):
         means = table.groupby("num_videos")[column].mean()
         ax.plot(means.index, means, color=colour)
@@ -225,59 +191,32 @@ def draw_learning_curve(path: Path, points: Sequence[LearningPoint]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(list(sizes.index)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticklabels([f"{size:,.0f}\n{share:.3g} %" for size, share in (sizes * 100).items()])
-    _label(ax, "train videos (logarithmic), and their share", "AUC, F1 on the validation videos")
+    label_axes(
+        ax, "train videos (logarithmic), and their share", "AUC, F1 on the validation videos"
+    )
     figure.legend(loc="outside right upper", frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_ablation(path: Path, rows: Sequence[AblationRow]) -> None:
     """Held-out AUC of each row with its 95 % interval, and the AUC on validation."""
     if not any(row.test_auc or row.val_auc is not None for row in rows):
-        return _save(_note("No AUC was measured."), path)
-    figure = _figure(height=max(2.0, 1.2 + 0.35 * len(rows)))
+        return save_figure(note_figure("No AUC was measured."), path)
+    figure = new_figure(height=max(2.0, 1.2 + 0.35 * len(rows)))
     ax = figure.subplots()
     places = range(len(rows))
     aucs = np.array([row.test_auc or (np.nan,) * 3 for row in rows], dtype=float)
     errors = np.abs(aucs[:, 1:] - aucs[:, :1]).T
     held_out = "held-out videos, 95 % interval"
-    ax.axvline(aucs[0, 0], color=_FAINT, linestyle=":", linewidth=0.8, zorder=0)
-    ax.errorbar(
-        aucs[:, 0], places, xerr=errors, fmt="o", color=_VALIDATION, capsize=3, label=held_out
-    )
+    ax.axvline(aucs[0, 0], color=FAINT, linestyle=":", linewidth=0.8, zorder=0)
+    ax.errorbar(aucs[:, 0], places, xerr=errors, fmt="o", color=ORANGE, capsize=3, label=held_out)
     validation = np.array([row.val_auc for row in rows], dtype=float)
-    ax.plot(validation, places, "s", color=_TRAIN, fillstyle="none", label="validation videos")
+    ax.plot(validation, places, "s", color=BLUE, fillstyle="none", label="validation videos")
     ax.set_yticks(places, [row.name for row in rows], parse_math=False)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    _label(ax, "AUC", "")
+    label_axes(ax, "AUC", "")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return _save(figure, path)
-
-
-def _figure(*, height: float = 16 / 3) -> Figure:
-    """1200 pixels wide; height in inches, by default 800 pixels."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(8, height), dpi=150, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _note(text: str) -> Figure:
-    figure = _figure()
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=16, wrap=True)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
-def _label(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    ax.grid(color="#e6e6e6", linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)
 
 
 def _log_table(log_rows_by_fold: Mapping[int, Sequence[LogRow]]) -> pd.DataFrame:
@@ -301,7 +240,7 @@ def _draw_metric(ax: Axes, log: pd.DataFrame, column: str | None, colour: str) -
     )
     if values.isna().all(axis=None):
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "not defined", ha="center", color=_FAINT, transform=ax.transAxes)
+        ax.text(0.5, 0.5, "not defined", ha="center", color=FAINT, transform=ax.transAxes)
         return
     marker = "." if len(values) <= _MAX_MARKED_EPOCHS else ""
     if values.shape[1] > 1:
@@ -321,22 +260,22 @@ def _mark_phases(ax: Axes, log: pd.DataFrame) -> None:
     for phase, places in log.groupby("phase")["place"]:
         first, last = places.min(), places.max()
         middle = (first + last) / 2
-        ax.axvline(first - 0.5, color=_FAINT, linestyle="--", linewidth=0.8, zorder=0)
-        ax.text(middle, 1.01, f"{phase}", transform=above, color=_FAINT, ha="center", fontsize=8)
+        ax.axvline(first - 0.5, color=FAINT, linestyle="--", linewidth=0.8, zorder=0)
+        ax.text(middle, 1.01, f"{phase}", transform=above, color=FAINT, ha="center", fontsize=8)
 
 
 def _curve_handles(num_folds: int, num_phases: int) -> list[Line2D]:
     of_folds = f": mean of {num_folds} folds" if num_folds > 1 else ""
     handles = [
-        Line2D([], [], color=_TRAIN, linewidth=2, label=f"training{of_folds}"),
-        Line2D([], [], color=_VALIDATION, linewidth=2, label=f"validation{of_folds}"),
+        Line2D([], [], color=BLUE, linewidth=2, label=f"training{of_folds}"),
+        Line2D([], [], color=ORANGE, linewidth=2, label=f"validation{of_folds}"),
     ]
     if num_folds > 1:
-        handles.append(Line2D([], [], color=_FAINT, linewidth=0.6, label="one fold"))
+        handles.append(Line2D([], [], color=FAINT, linewidth=0.6, label="one fold"))
     handles.append(Line2D([], [], label="best epoch", **_BEST))
     if num_phases > 1:
         begin = "a phase begins\n(their numbers above)"
-        handles.append(Line2D([], [], color=_FAINT, linestyle="--", linewidth=0.8, label=begin))
+        handles.append(Line2D([], [], color=FAINT, linestyle="--", linewidth=0.8, label=begin))
     return handles
 
 
@@ -356,26 +295,99 @@ def _scale_rates(ax: Axes, highest: "pd.Series[float]") -> None:
     ax.set_ylabel(f"learning rate ($10^{{{power}}}$)")
 
 
-def _not_both(labels: NDArray[np.int64]) -> str | None:
-    """What is missing for a curve, in words."""
-    if not len(labels):
-        return "no video was scored."
-    if len(set(labels.tolist())) < 2:
-        return f"all {_videos(len(labels))} are {'fake' if labels[0] else 'real'}."
-    return None
+@dataclass(frozen=True, kw_only=True)
+class _TradeOff:
+    """What makes an ROC curve, or one of precision over recall."""
+
+    name: str
+    summary: str
+    """Name of the figure that sums the curve up."""
+    summarise: Callable[..., float]
+    curve: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
+    """Labels and scores -> x and y."""
+    guess: Callable[[float], tuple[float, float, str]]
+    """Share of fakes -> y of guessing at x 0 and 1, and what to call it."""
+    point: Callable[..., tuple[float, float]]
+    """Labels and what a threshold calls fake -> x and y."""
+    x: str
+    y: str
+    step: bool
+    """Nothing between two points can be reached by a threshold."""
 
 
-def _fold_masks(folds: NDArray[np.int64], labels: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+_ROC = _TradeOff(
+    name="ROC curve",
+    summary="AUC",
+    summarise=roc_auc_score,
+    curve=lambda labels, scores: roc_curve(labels, scores)[:2],
+    guess=lambda _: (0, 1, "AUC 0.5"),
+    point=lambda labels, called: (called[labels == 0].mean(), called[labels == 1].mean()),
+    x="share of real videos called fake",
+    y="share of fake videos called fake",
+    step=False,
+)
+_PRECISION_RECALL = _TradeOff(
+    name="precision-recall curve",
+    summary="average precision",
+    summarise=average_precision_score,
+    curve=lambda labels, scores: precision_recall_curve(labels, scores)[1::-1],
+    guess=lambda share: (share, share, f"precision {share:.3f}"),
+    point=lambda labels, called: (
+        recall_score(labels, called),
+        precision_score(labels, called, zero_division=np.nan),
+    ),
+    x="recall: share of fake videos called fake",
+    y="precision: share of these calls that are right",
+    step=True,
+)
+
+
+def _draw_trade_off(
+    path: Path,
+    kind: _TradeOff,
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    threshold: float,
+    folds: NDArray[np.int64] | None,
+) -> None:
+    if missing := not_both(labels):
+        return save_figure(note_figure(f"No {kind.name}: {missing}"), path)
+    figure = new_figure()
+    ax = figure.subplots()
+    style: dict[str, Any] = {"drawstyle": "steps-post" if kind.step else "default"}
+    *guess, name = kind.guess(float(labels.mean()))
+    ax.plot([0, 1], guess, color=FAINT, linestyle=":", label=f"guessing: {name}")
+    masks = _fold_masks(folds, labels)
+    for chosen in masks:
+        curve = kind.curve(labels[chosen], scores[chosen])
+        ax.plot(*curve, color=FAINT, linewidth=0.8, zorder=1, **style)
+    ax.plot(*kind.curve(labels, scores), color=ORANGE, linewidth=2, label="all videos", **style)
+    point = kind.point(labels, scores >= threshold)
+    if not np.isnan(point).any():
+        ax.plot(*point, "o", color=BLACK, label=f"threshold {threshold:.3f}", clip_on=False)
+    ax.set_title(
+        f"{count_videos(len(labels))}: {kind.summary} {kind.summarise(labels, scores):.3f}"
+    )
+    label_axes(ax, kind.x, kind.y)
+    of_folds = [kind.summarise(labels[chosen], scores[chosen]) for chosen in masks]
+    _unit_square(figure, ax, _fold_handles(kind.summary, of_folds))
+    return save_figure(figure, path)
+
+
+def _fold_masks(
+    folds: NDArray[np.int64] | None, labels: NDArray[np.int64]
+) -> list[NDArray[np.bool_]]:
     """The videos of each fold that has both labels; none if there is only one fold."""
-    masks = [folds == fold for fold in np.unique(folds)]
-    return [mask for mask in masks if _not_both(labels[mask]) is None] if len(masks) > 1 else []
+    masks = [] if folds is None else [folds == fold for fold in np.unique(folds)]
+    return [mask for mask in masks if not_both(labels[mask]) is None] if len(masks) > 1 else []
 
 
 def _fold_handles(name: str, values: Sequence[float]) -> list[Line2D]:
     if not values:
         return []
     text = f"one fold: {name}\n{min(values):.3f} to {max(values):.3f}"
-    return [Line2D([], [], color=_FAINT, linewidth=0.8, label=text)]
+    return [Line2D([], [], color=FAINT, linewidth=0.8, label=text)]
 
 
 def _unit_square(figure: Figure, ax: Axes, more_handles: Sequence[Line2D]) -> None:
@@ -384,7 +396,3 @@ def _unit_square(figure: Figure, ax: Axes, more_handles: Sequence[Line2D]) -> No
     ax.set_aspect("equal")
     handles = [*ax.get_legend_handles_labels()[0], *more_handles]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
-
-
-def _videos(count: int) -> str:
-    return f"{count:,} video{'s' if count != 1 else ''}"

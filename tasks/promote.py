@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from prefect import task
 
+from models.evaluation import Evaluation
 from storage.checkpoints import set_champion
 from storage.layout import RegistryLayout
-from tasks.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def promote(
 
 def decide(challenger: Evaluation, champion: Evaluation | None) -> Decision:
     """Promote only what has a better AUC; equal models are not exchanged."""
-    new_auc = challenger["auc"]
+    new_auc = challenger["metrics"]["auc"]
     if not isinstance(new_auc, int | float):
         return Decision(promoted=False, reason="the test part has one label only: no AUC")
     if champion is None:
         return Decision(promoted=True, reason=f"first model, test AUC {new_auc:.4f}")
-    old_auc = champion["auc"]
+    old_auc = champion["metrics"]["auc"]
     if not isinstance(old_auc, int | float):
         return Decision(promoted=False, reason="the champion has no AUC on this test part")
     better = new_auc > old_auc

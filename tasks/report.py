@@ -246,7 +246,7 @@ def _best_epoch(rows: Sequence[LogRow]) -> Any:
 def _calibration(card: ModelCard) -> Iterable[tuple[str, str]]:
     calibration = card.calibration
     yield "temperature: score = sigmoid(logit / temperature)", f"{calibration.temperature:.3f}"
-    yield "threshold with the best F1", f"{calibration.threshold:.3f}"
+    yield f"threshold: {calibration.threshold_rule}", f"{calibration.threshold:.3f}"
     yield "real: scores below", f"{calibration.real_below:.3f}"
     yield "fake: scores from", f"{calibration.fake_from:.3f}"
     yield "inconclusive", "between these two"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from models.metrics import AucInterval
+from models.metrics import Interval
 from storage.atomic import atomic_path, write_text
 from storage.layout import StudyLayout
 from tasks.markdown import markdown_table, number
@@ -52,7 +52,7 @@ def ablation_markdown(rows: Sequence[AblationRow]) -> str:
     return f"{table}\n"
 
 
-def _held_out(found: AucInterval | None) -> str:
+def _held_out(found: Interval | None) -> str:
     return (
-        "undefined" if found is None else f"{found.auc:.3f} ({found.low:.3f} to {found.high:.3f})"
+        "undefined" if found is None else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
     )

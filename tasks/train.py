@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
-from models.aggregation import AGGREGATION, video_logits
-from models.calibration import fit_calibration
+from models.aggregation import video_logits
+from models.calibration import choose_aggregation, fit_calibration
 from models.metrics import video_metrics
 from models.verdict import calibrated_score
-from reelcheck.card import ModelCard
+from reelcheck.card import Aggregation, ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, SettingsError
 from reelcheck.records import ScoredSequence
@@ -152,9 +152,7 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
     """Write everything of a checkpoint folder, the card last."""
     data = weights_to_bytes(trained.weights)
     videos = _validation_videos(trained.validation)
-    calibration = fit_calibration(
-        videos.logits, videos.labels, max_decided_error=run.settings.max_decided_error
-    )
+    calibration = fit_calibration(videos.logits, videos.labels, run.settings)
     scores = np.array([calibrated_score(logit, calibration) for logit in videos.logits])
     stored = run.layout.settings_path.read_bytes()
     card = ModelCard(
@@ -166,7 +164,7 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
         preprocessing_hash=run.layout.preprocessing_hash,
         split_hash=run.split_hash,
         calibration=calibration,
-        aggregation=AGGREGATION,
+        aggregation=videos.aggregation,
         phases=trained.phases,
         num_videos=count_splits(split_rows),
         validation=video_metrics(scores, videos.labels, calibration),
@@ -230,16 +228,22 @@ class _ValidationVideos:
     logits: NDArray[np.float64]
     labels: NDArray[np.int64]
     folds: NDArray[np.int64]
+    aggregation: Aggregation
+    """That gives these logits."""
 
 
 def _validation_videos(validation: Sequence[Row]) -> _ValidationVideos:
     names = [field.name for field in fields(ScoredSequence)]
-    logits = video_logits(ScoredSequence(**{n: row[n] for n in names}) for row in validation)
+    sequences = [ScoredSequence(**{n: row[n] for n in names}) for row in validation]
     first = {row["video_id"]: row for row in validation}
+    labels = {video_id: row["label"] for video_id, row in first.items()}
+    aggregation = choose_aggregation(sequences, labels)
+    logits = video_logits(sequences, aggregation)
     return _ValidationVideos(
         logits=np.array(list(logits.values())),
-        labels=np.array([first[video_id]["label"] for video_id in logits]),
+        labels=np.array([labels[video_id] for video_id in logits]),
         folds=np.array([first[video_id]["fold"] or 0 for video_id in logits]),
+        aggregation=aggregation,
     )
 
 

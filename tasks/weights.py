@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from models.convert import Naming, convert_backbone
 from models.published import (
     PUBLISHED,
@@ -123,7 +123,7 @@ def _import_detector(
         preprocessing_hash=settings_hash(imported.preprocessing),
         split_hash=None,
         calibration=_UNCALIBRATED,
-        aggregation=AGGREGATION,
+        aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm")},

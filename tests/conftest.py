@@ -19,7 +19,7 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import FaceModelError
@@ -205,7 +205,7 @@ class Tiny:
             preprocessing_hash=settings_hash(self.preprocessing),
             split_hash="split",
             calibration=self.calibration,
-            aggregation=AGGREGATION,
+            aggregation=AGGREGATIONS[0],
             num_videos={},
             validation={},
             versions={},

@@ -1,10 +1,9 @@
-"""Commands that make and look at data: preprocess, inspect, split."""
+"""Commands that make and look at data: preprocess, normalise, inspect, split."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from flows.cli.app import app
 from flows.cli.options import (
@@ -20,9 +19,9 @@ from flows.cli.options import (
     recipe_of,
     run_settings,
 )
-from flows.cli.printing import console, print_counts, print_path, print_summary
-from reelcheck.config import RunSettings, SplitSettings
-from reelcheck.settings import load_settings
+from flows.cli.printing import print_audit, print_counts, print_parts, print_path, print_summary
+from reelcheck.config import DatasetLayout, NormaliseSettings, RunSettings, SplitSettings
+from reelcheck.settings import load_settings, validated
 
 
 @app.command()
@@ -34,6 +33,10 @@ def preprocess(
         typer.Option(
             "--labels", help="CSV: path,label and, where known, group, identity, donor, source, …"
         ),
+    ] = None,
+    layout: Annotated[
+        DatasetLayout | None,
+        typer.Option("--layout", help="Labels and official split of this public data set."),
     ] = None,
     workers: WorkersOption = None,
     decoder: DecoderOption = None,
@@ -47,8 +50,8 @@ def preprocess(
 ) -> None:
     """Cut face crop sequences out of every video of a folder.
 
-    Without --labels, folders named real, fake or deepfake give the labels. Running it again does
-    only what is missing.
+    Without --labels or --layout, folders named real, fake or deepfake give the labels. Running it
+    again does only what is missing.
 
     Example: `reelcheck preprocess videos/ --store store/ --labels labels.csv`
     """
@@ -60,6 +63,7 @@ def preprocess(
         source,
         store,
         labels=labels,
+        dataset_layout=layout,
         settings=preprocess_settings(config, overrides, base=base),
         run=run_settings(config, workers, decoder),
         retry_failed=retry_failed,
@@ -67,6 +71,54 @@ def preprocess(
     print_counts("Files", summary.counts)
     print_summary(summary)
     print_path("store", store)
+
+
+@app.command()
+def normalise(
+    source: Annotated[Path, typer.Argument(help="Folder of videos (searched through).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    max_side: Annotated[
+        int, typer.Option("--max-side", help="Longest side in pixels; scaled down, never up.")
+    ] = NormaliseSettings().max_side,
+    fps: Annotated[
+        int, typer.Option("--fps", help="Frames per second, all alike.")
+    ] = NormaliseSettings().frames_per_second,
+    bits_per_pixel: Annotated[
+        float, typer.Option("--bits-per-pixel", help="Of each frame, whatever it shows.")
+    ] = NormaliseSettings().bits_per_pixel,
+    workers: WorkersOption = None,
+    *,
+    square: Annotated[
+        bool,
+        typer.Option("--square", help="Width and height alike for all: black around the picture."),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed videos again, too.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Re-encode every video of a folder alike, so that files no longer tell the labels.
+
+    Where real and fake videos differ in codec, bit rate, size or frame rate, a detector learns
+    that. Preprocess the normalised videos instead. Running it again does only what is missing.
+
+    Example: `reelcheck normalise videos/ --out same/ --square`
+    """
+    from tasks.normalise import normalise as run_task
+
+    settings = validated(
+        NormaliseSettings,
+        {
+            "max_side": max_side,
+            "square": square,
+            "frames_per_second": fps,
+            "bits_per_pixel": bits_per_pixel,
+        },
+    )
+    run = run_settings(config, workers, None)
+    counts = run_task(source, out, settings, run, retry_failed=retry_failed)
+    print_counts("Files", counts)
+    print_path("normalised", out)
 
 
 @app.command()
@@ -105,8 +157,26 @@ def split(
     settings = load_settings(
         SplitSettings, section="split", config_path=config, overrides=overrides or ()
     )
-    counts = run_flow(store, settings=settings, preprocessing=preprocessing)
-    table = Table("part", "real", "fake", title="Videos per part")
-    for part, labels in counts.items():
-        table.add_row(part, str(labels["real"]), str(labels["fake"]))
-    console.print(table)
+    print_parts(run_flow(store, settings=settings, preprocessing=preprocessing))
+
+
+@app.command()
+def audit(store: StoreArgument, preprocessing: PreprocessingOption = None) -> None:
+    """Look for leaks between train, val and test, and for what gives the labels away.
+
+    Exit code 2 if anything crosses parts, or if metadata alone tells the label (AUC .75 or more).
+    The files of every leak are in `audit.csv` beside the store's tables.
+
+    Example: `reelcheck audit store/`
+    """
+    from flows.audit import audit as run_flow
+    from storage.layout import find_preprocessed
+
+    found = run_flow(store, preprocessing=preprocessing)
+    print_audit(found)
+    layout = find_preprocessed(store, preprocessing)
+    if found.leaks:
+        print_path("files of every leak", layout.audit_leaks_path)
+    print_path("picture", layout.audit_plot_path)
+    if not found.is_clean:
+        raise typer.Exit(2)

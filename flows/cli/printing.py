@@ -9,9 +9,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from models.evaluation import Evaluation
     from reelcheck.card import PhaseSummary
     from reelcheck.recipes import Recipe
+    from tasks.audit import Audit
     from tasks.plots import AblationRow, LearningPoint
+    from tasks.shortcuts import Shortcuts
     from tasks.summary import PreprocessSummary
 
 console = Console()
@@ -45,6 +48,59 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
     console.print(table)
 
 
+def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
+    """Balance, leaks and shortcuts of a store."""
+    from tasks.audit import leak_rows
+
+    print_parts(found.counts)
+    for part in found.unbalanced:
+        console.print(f"[yellow]unbalanced:[/] {part} has another share of fakes than the rest")
+    if found.parts_from == "none":
+        console.print("no video is in a part yet: run `reelcheck split`, then look for leaks again")
+    elif not found.leaks:
+        console.print("[green]no leak[/]: no two parts have anything in common", highlight=False)
+    else:
+        rows = leak_rows(found.leaks)
+        table = Table("in common", "which", "part", "label", title=f"{len(found.leaks)} leaks")
+        table.add_column("file", overflow="fold")
+        for row in rows[:max_rows]:
+            table.add_row(*(escape(str(value)) for value in row.values()))
+        console.print(table)
+        if len(rows) > max_rows:
+            console.print(f"… and {len(rows) - max_rows} more files")
+    print_shortcuts(found.shortcuts)
+
+
+def print_parts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Videos with crops per part and label."""
+    table = Table("part", "real", "fake", title="Videos per part")
+    for part, labels in counts.items():
+        table.add_row(part, str(labels["real"]), str(labels["fake"]))
+    console.print(table)
+
+
+def print_shortcuts(found: "Shortcuts | None") -> None:
+    """What metadata alone tells of the labels."""
+    if found is None:
+        console.print("[yellow]shortcuts:[/] too few unconnected groups to tell")
+        return
+    table = Table("metadata", "AUC", title="What tells the label without a look at any face")
+    table.add_row(
+        "all together", f"{found.auc.value:.3f} ({found.auc.low:.3f}-{found.auc.high:.3f})"
+    )
+    for name, auc in found.by_column.items():
+        table.add_row(name, f"{auc:.3f}")
+    table.add_row("[dim]file name (not seen by a detector)[/]", f"[dim]{found.file_name:.3f}[/]")
+    console.print(table)
+    best = next(iter(found.by_column))
+    said = {
+        "ok": "[green]no shortcut[/]",
+        "warn": f"[yellow]shortcut?[/] {best} tells most",
+        "fail": f"[red]shortcut:[/] {best} gives the label away; see `reelcheck normalise`",
+    }
+    console.print(said[found.verdict], highlight=False)
+
+
 def print_metrics(title: str, metrics: dict[str, Any]) -> None:
     """Figures of a model."""
     table = Table("metric", "value", title=title)
@@ -52,6 +108,24 @@ def print_metrics(title: str, metrics: dict[str, Any]) -> None:
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
         table.add_row(name, "-" if value is None else text)
     console.print(table)
+
+
+def print_evaluation(found: "Evaluation", *, title: str = "Held-out figures") -> None:
+    """Figures with their intervals, baselines and perturbations."""
+    from tasks.evaluation_sections import evaluation_sections
+
+    shown = {"Figures": title, "Compared with": "Compared with", "Robustness": "Robustness"}
+    for section in evaluation_sections(found):
+        if section.title in shown:
+            table = Table(*section.header, title=shown[section.title])
+            for row in section.rows:
+                table.add_row(*map(escape, row))
+            console.print(table)
+    console.print(
+        f"{found['num_scored']} of {found['num_videos']} videos have a score "
+        f"({found['coverage']:.1%})",
+        highlight=False,
+    )
 
 
 def print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
@@ -150,7 +224,7 @@ def print_ablation(rows: list["AblationRow"]) -> None:
     table = Table("run", "what was changed", "validation AUC", "held-out AUC (95 %)")
     for row in rows:
         found = row.test_auc
-        held_out = "-" if found is None else f"{found.auc:.3f} ({found.low:.3f}-{found.high:.3f})"
+        held_out = "-" if found is None else f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})"
         table.add_row(row.name, row.change, _figure(row.val_auc), held_out)
     console.print(table)
 

@@ -19,7 +19,7 @@ from flows.cli.options import (
 )
 from flows.cli.printing import (
     console,
-    print_metrics,
+    print_evaluation,
     print_outcome,
     print_path,
     print_score,
@@ -75,7 +75,8 @@ def score(
     Example: `reelcheck score 'in/**/*.mp4' @more.txt --model model/ --out scores/ --watch 60`
     """
     from storage.checkpoints import read_card
-    from storage.layout import ModelLayout, ScoreLayout
+    from storage.layout import ModelLayout
+    from storage.outputs import ScoreLayout
     from tasks.score import ScoreRequest
 
     card = read_card(ModelLayout(model))
@@ -145,7 +146,7 @@ def demo(
     console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
     result = run_demo(out, num_identities=identities, seed=seed)
     print_scores(result.scores)
-    print_metrics("Held-out metrics on SYNTHETIC videos", result.metrics)
+    print_evaluation(result.figures, title="Held-out figures on SYNTHETIC videos")
     console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
     print_path("model", result.model)
     print_path("result table", result.table)

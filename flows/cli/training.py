@@ -13,11 +13,14 @@ from flows.cli.options import (
     RecipeOption,
     SetOption,
     StoreArgument,
+    WorkersOption,
     recipe_of,
+    run_settings,
 )
 from flows.cli.printing import (
     console,
     print_ablation,
+    print_evaluation,
     print_learning_curve,
     print_metrics,
     print_path,
@@ -131,17 +134,50 @@ def evaluate(
     part: Annotated[
         Literal["train", "val", "test"], typer.Option("--part", help="Which part of the split.")
     ] = "test",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write to. [default: in the model's folder]"),
+    ] = None,
+    perturb: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--perturb", help="default, or one such as 'jpeg 50': what videos go through as well."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    config: ConfigOption = None,
     preprocessing: PreprocessingOption = None,
+    *,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write pictures, a page and a model card, too.")
+    ] = False,
 ) -> None:
     """Measure a model on labelled videos that it has not learned from.
 
-    Example: `reelcheck evaluate store/ --model model/`
+    Example: `reelcheck evaluate store/ --model model/ --report`
+
+    Example: `reelcheck evaluate store/ --model model/ --perturb default --report`
     """
     from flows.evaluate import evaluate as run_flow
+    from storage.layout import ModelLayout, find_preprocessed
+    from tasks.answers import evaluation_layout
 
-    print_metrics(
-        "Held-out metrics", run_flow(store, model, part=part, preprocessing=preprocessing)
+    found = run_flow(
+        store,
+        model,
+        part=part,
+        preprocessing=preprocessing,
+        out=out,
+        perturb=tuple(perturb or ()),
+        run=run_settings(config, workers, None),
+        report=report,
     )
+    print_evaluation(found)
+    layout = find_preprocessed(store, preprocessing)
+    output = evaluation_layout(layout, ModelLayout(model), part=part, out=out)
+    print_path("figures", output.evaluation_path)
+    if report:
+        print_path("page", output.report_path)
 
 
 @app.command()

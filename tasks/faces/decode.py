@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     import decord
 
 _Way = Literal["decord", "pyav by plan", "pyav in order"]
-_DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+_DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
+"""Of Matroska it ignores how the picture is turned."""
 _DECORD_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 """It converts other formats, such as 10 bits, to other shades of colour."""
 _NOT_DECORD = {"av1", "theora"}

@@ -12,6 +12,7 @@ import numpy as np
 
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import VideoError
+from reelcheck.perturbations import Perturbation
 from reelcheck.records import RGB, DecodePlan, FaceBox, Frame, Keypoints, VideoResult
 from reelcheck.status import Status
 from tasks.faces.boxes import scaled
@@ -30,7 +31,12 @@ and a tile is 0.4 of the picture, so it sees no less; the crops come from the fu
 
 
 def extract_image(
-    path: Path, video_id: str, settings: PreprocessSettings, detector: FaceDetector
+    path: Path,
+    video_id: str,
+    settings: PreprocessSettings,
+    detector: FaceDetector,
+    *,
+    perturbation: Perturbation | None = None,
 ) -> VideoResult:
     """Process one still picture; whatever is wrong with it becomes the result's status and reason.
 
@@ -39,6 +45,8 @@ def extract_image(
         video_id: hash of its content.
         settings: whether faces or the whole is wanted, and what crops look like.
         detector: finds faces on one picture.
+        perturbation: what the picture goes through first; those of files and of time leave it as
+            it is.
 
     Raises:
         MemoryError: it needs more than this process may use.
@@ -58,7 +66,7 @@ def extract_image(
     )
     try:
         with watch.stage("decode"):
-            frame = read_image(path, codec)
+            frame = _perturbed(read_image(path, codec), perturbation, video_id)
         height, width = frame.rgb_HWC.shape[:2]
         seen = fingerprint(frame.rgb_HWC)
         result = replace(
@@ -89,6 +97,14 @@ def extract_image(
         reason = f"a picture of unusable shape: {error.err}"
         result = replace(result, status=Status.DECODE_ERROR, reason=reason)
     return replace(result, stage_seconds=watch.seconds)
+
+
+def _perturbed(frame: Frame, perturbation: Perturbation | None, video_id: str) -> Frame:
+    if perturbation is None:
+        return frame
+    from tasks.faces.perturb import perturbed_frame  # noqa: PLC0415 - seldom wanted
+
+    return perturbed_frame(frame, perturbation, video_id=video_id)
 
 
 def find_faces(

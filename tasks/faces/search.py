@@ -9,14 +9,13 @@ searched, its faces are cut out, and it is forgotten; only crops stay.
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from reelcheck.config import Decoder, PreprocessSettings
+from reelcheck.config import PreprocessSettings
 from reelcheck.errors import VideoError
 from reelcheck.records import DecodePlan, FaceBox, Frame, VideoProbe
 from tasks.faces.boxes import box_iou
@@ -114,16 +113,18 @@ class Pass:
         return len({sighting.box.sample_index for track in self.tracks for sighting in track})
 
 
+ReadFrames = Callable[[DecodePlan], FrameReader]
+"""Opens a video for the frames of a plan."""
+
+
 @dataclass(frozen=True)
 class Search:
     """Passes over one video."""
 
-    path: Path
     probe: VideoProbe
+    read: ReadFrames
     settings: PreprocessSettings
     detector: FaceDetector
-    decoder: Decoder
-    is_retry: bool
     watch: Stopwatch = field(repr=False)
 
     def whole(self, plan: DecodePlan) -> tuple[Pass, ...]:
@@ -141,7 +142,7 @@ class Search:
 
     def _run(self, plan: DecodePlan, view: View, *, is_closer: bool = False) -> Pass:
         has_runs = is_closer or self.settings.sampling == "clips"
-        reader = self._reader(plan)
+        reader = self.read(plan)
         samples: list[Sample] = []
         sightings = []
         size = None
@@ -170,11 +171,6 @@ class Search:
                 for track in tracks
                 if median_confidence(track) >= self.settings.min_track_confidence
             ),
-        )
-
-    def _reader(self, plan: DecodePlan) -> FrameReader:
-        return FrameReader(
-            self.path, self.probe, plan, decoder=self.decoder, is_retry=self.is_retry
         )
 
     def _closer_look(self, found: Pass) -> tuple[Pass, ...]:
@@ -227,7 +223,7 @@ class Search:
             tried = frames_plan(self.probe, indices[even_places(len(indices), NUM_TRIED_FRAMES)])
         confidences: dict[View, list[float]] = defaultdict(list)
         num_frames = 0
-        for frame in self.watch.within("decode", self._reader(tried)):
+        for frame in self.watch.within("decode", self.read(tried)):
             num_frames += 1
             with self.watch.stage("detect"):
                 for view in other_views(frame):

@@ -5,8 +5,10 @@ Runs in a decode process.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,14 +16,16 @@ import numpy as np
 
 from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import VideoError
-from reelcheck.records import CropSequence, VideoResult
+from reelcheck.perturbations import Perturbation
+from reelcheck.records import CropSequence, VideoProbe, VideoResult
 from reelcheck.status import Status
 from tasks.faces.crop import crop_quality
+from tasks.faces.decode import FrameReader
 from tasks.faces.detect import FaceDetector
 from tasks.faces.fingerprint import fingerprint
 from tasks.faces.plan import even_places, sample_plan
 from tasks.faces.probe import probe_video
-from tasks.faces.search import Pass, Search
+from tasks.faces.search import Pass, ReadFrames, Search
 from tasks.faces.stopwatch import Stopwatch
 from tasks.faces.track import Track
 
@@ -37,6 +41,8 @@ def extract_video(
     *,
     decoder: Decoder = "auto",
     is_retry: bool = False,
+    perturbation: Perturbation | None = None,
+    scratch_dir: Path | None = None,
 ) -> VideoResult:
     """Process one video; whatever is wrong with it becomes the result's status and reason.
 
@@ -47,6 +53,8 @@ def extract_video(
         detector: finds faces on one picture.
         decoder: see ``RunSettings``.
         is_retry: begin with the other decoder than the first attempt did.
+        perturbation: what the video goes through first; the result tells of what it became.
+        scratch_dir: where a perturbation may write; None: the system's folder for such files.
 
     Raises:
         MemoryError: it needs more than this process may use; another decoder may need less.
@@ -55,8 +63,15 @@ def extract_video(
     result = VideoResult(video_id=video_id, status=Status.OK)
     watch = Stopwatch()
     try:
-        with watch.stage("demux"):
-            probe = probe_video(path)
+        with _opened(
+            path,
+            video_id,
+            perturbation,
+            decoder=decoder,
+            is_retry=is_retry,
+            scratch_dir=scratch_dir,
+            watch=watch,
+        ) as (probe, read):
             result = replace(
                 result,
                 container=probe.container,
@@ -65,34 +80,70 @@ def extract_video(
                 duration_seconds=probe.duration_seconds,
                 num_frames=probe.num_frames,
             )
-            plan = sample_plan(probe, settings)
-        search = Search(path, probe, settings, detector, decoder, is_retry, watch)
-        passes = search.whole(plan)
-        found = passes[0]
-        result = replace(
-            result,
-            reason=_remark(found),
-            width=found.size[0] if found.size else None,
-            height=found.size[1] if found.size else None,
-            decoder=found.decoder,
-            num_packets_decoded=found.num_packets_decoded,
-            largest_snap_seconds=found.plan.largest_snap_seconds,
-            num_frames_sampled=len(found.plan.frame_indices),
-            num_frames_decoded=len(found.samples),
-            num_frames_with_face=found.num_frames_with_face,
-            num_faces=0,
-            head_rotation=found.view.rotation if found.tracks else None,
-            fingerprints=_fingerprints(found),
-        )
-        with watch.stage("crop"):
-            num_faces, sequences = cut_faces(video_id, passes, settings)
-        result = replace(result, num_faces=num_faces, sequences=sequences)
+            with watch.stage("demux"):
+                plan = sample_plan(probe, settings)
+            search = Search(probe, read, settings, detector, watch)
+            passes = search.whole(plan)
+            found = passes[0]
+            result = replace(
+                result,
+                reason=_remark(found),
+                width=found.size[0] if found.size else None,
+                height=found.size[1] if found.size else None,
+                decoder=found.decoder,
+                num_packets_decoded=found.num_packets_decoded,
+                largest_snap_seconds=found.plan.largest_snap_seconds,
+                num_frames_sampled=len(found.plan.frame_indices),
+                num_frames_decoded=len(found.samples),
+                num_frames_with_face=found.num_frames_with_face,
+                num_faces=0,
+                head_rotation=found.view.rotation if found.tracks else None,
+                fingerprints=_fingerprints(found),
+            )
+            with watch.stage("crop"):
+                num_faces, sequences = cut_faces(video_id, passes, settings)
+            result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
     except cv2.error as error:
         reason = f"a frame of unusable shape: {error.err}"
         result = replace(result, status=Status.DECODE_ERROR, reason=reason)
     return replace(result, stage_seconds=watch.seconds)
+
+
+@contextmanager
+def _opened(
+    path: Path,
+    video_id: str,
+    perturbation: Perturbation | None,
+    *,
+    decoder: Decoder,
+    is_retry: bool,
+    scratch_dir: Path | None,
+    watch: Stopwatch,
+) -> Iterator[tuple[VideoProbe, ReadFrames]]:
+    """What the video holds, or what a perturbation left of it, and how to read that.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    if perturbation is None:
+        with watch.stage("demux"):
+            probe = probe_video(path)
+        yield probe, partial(FrameReader, path, probe, decoder=decoder, is_retry=is_retry)
+        return
+    from tasks.faces.perturb import perturbed_video  # noqa: PLC0415 - seldom wanted
+
+    with perturbed_video(
+        path,
+        video_id,
+        perturbation,
+        decoder=decoder,
+        is_retry=is_retry,
+        scratch_dir=scratch_dir,
+        watch=watch,
+    ) as opened:
+        yield opened
 
 
 def _fingerprints(found: Pass) -> tuple[bytes, ...]:

@@ -9,10 +9,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import FaceModelError
+from reelcheck.perturbations import Perturbation
 from reelcheck.records import VideoResult
 
 _PR_SET_PDEATHSIG = 1
@@ -34,16 +36,25 @@ def limit_process(max_memory_bytes: int, parent_pid: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def start_worker(
-    settings: PreprocessSettings, model_path: Path, max_memory_bytes: int, parent_pid: int
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a decode process does with every video."""
+
+    settings: PreprocessSettings
+    perturbation: Perturbation | None = None
+    """What videos go through before faces are searched."""
+    scratch_dir: Path | None = None
+    """Where a perturbation may write."""
+
+
+def start_worker(work: Work, model_path: Path, max_memory_bytes: int, parent_pid: int) -> None:
     """Set limits and load the detector; called once per process."""
     limit_process(max_memory_bytes, parent_pid)
-    _state["settings"] = settings
+    _state["work"] = work
     try:
         from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
 
-        _state["detector"] = FaceDetector(model_path, min_confidence=settings.min_confidence)
+        _state["detector"] = FaceDetector(model_path, min_confidence=work.settings.min_confidence)
     except Exception as error:  # noqa: BLE001 - told by extract_one; the pool would swallow it
         _state["error"] = f"the face detector {model_path} cannot be started: {error}"
 
@@ -76,12 +87,23 @@ def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) 
     from tasks.faces.image_file import still_codec  # noqa: PLC0415
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
-    settings, detector = _state["settings"], _state["detector"]
-    assert isinstance(settings, PreprocessSettings)  # noqa: S101 - set by start_worker
+    work, detector = _state["work"], _state["detector"]
+    assert isinstance(work, Work)  # noqa: S101 - set by start_worker
     assert isinstance(detector, FaceDetector)  # noqa: S101
     if still_codec(path) is not None:
-        return extract_image(path, video_id, settings, detector)
-    return extract_video(path, video_id, settings, detector, decoder=decoder, is_retry=is_retry)
+        return extract_image(
+            path, video_id, work.settings, detector, perturbation=work.perturbation
+        )
+    return extract_video(
+        path,
+        video_id,
+        work.settings,
+        detector,
+        decoder=decoder,
+        is_retry=is_retry,
+        perturbation=work.perturbation,
+        scratch_dir=work.scratch_dir,
+    )
 
 
 def _die_with_parent(parent_pid: int) -> None:

@@ -12,6 +12,7 @@ Command = Callable[..., Any]
 """Runs of the command line, which give exit code, stdout and stderr."""
 COMMANDS = (
     "preprocess",
+    "normalise",
     "inspect",
     "split",
     "recipes",
@@ -109,6 +110,32 @@ def test_unreadable_settings_file_gives_exit_code_2(reelcheck: Command, tmp_path
     result = reelcheck("preprocess", tmp_path, "--store", tmp_path / "s", "--config", config)
     assert result.exit_code == 2
     assert str(config) in assert_one_line_error(result.stderr)
+
+
+def test_normalise_writes_videos_and_a_table(
+    reelcheck: Command, tmp_path: Path, faceless_video: Path
+) -> None:
+    out = tmp_path / "out"
+    result = reelcheck("normalise", faceless_video.parent, "--out", out, "--max-side", 128)
+    assert result.exit_code == 0
+    assert str(out) in result.stdout
+    assert {path.name for path in out.iterdir()} >= {faceless_video.name, "normalised.csv"}
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (("--max-side", "129"), "max_side = 129"),
+        (("--bits-per-pixel", "0"), "bits_per_pixel = 0"),
+        (("--fps", "0"), "frames_per_second = 0"),
+    ],
+)
+def test_normalise_to_a_bad_profile_gives_exit_code_2(
+    reelcheck: Command, tmp_path: Path, option: tuple[str, str], named: str
+) -> None:
+    result = reelcheck("normalise", tmp_path, "--out", tmp_path / "out", *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in assert_one_line_error(result.stderr)
 
 
 def test_missing_model_gives_exit_code_2(reelcheck: Command, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
 from storage.checkpoints import read_card
-from storage.layout import ModelLayout, ScoreLayout, StoreLayout, find_preprocessed
+from storage.layout import ModelLayout, StoreLayout, find_preprocessed
+from storage.outputs import ScoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_rows
 from tasks.faces.weights import configured_face_model_sha256

@@ -24,7 +24,8 @@ from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.checkpoints import read_champion
-from storage.layout import ModelLayout, RegistryLayout, ScoreLayout, StoreLayout, find_preprocessed
+from storage.layout import ModelLayout, RegistryLayout, StoreLayout, find_preprocessed
+from storage.outputs import ScoreLayout
 from storage.schemas import MANIFEST, SCORES, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
 from tasks.networks import load_detector

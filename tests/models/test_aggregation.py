@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.aggregation import video_logits
+from models.aggregation import AGGREGATIONS, video_logits
+from reelcheck.card import Aggregation
 from reelcheck.records import ScoredSequence
 
 FINITE = st.floats(-50, 50)
@@ -28,30 +29,42 @@ def scored(draw: st.DrawFn) -> list[ScoredSequence]:
     ]
 
 
-def by_pandas(sequences: list[ScoredSequence]) -> dict[str, float]:
+def by_pandas(sequences: list[ScoredSequence], rule: str) -> dict[str, float]:
     table = pd.DataFrame([vars(sequence) for sequence in sequences])
     if table.empty:
         return {}
-    means = table.groupby(["video_id", "track_id"])["logit"].mean()
-    return means.groupby("video_id").max().to_dict()
+    tracks = table.groupby(["video_id", "track_id"])["logit"]
+    per_video = {
+        "worst_track_of_mean_sequence_logits": tracks.mean().groupby("video_id").max(),
+        "worst_sequence_logit": table.groupby("video_id")["logit"].max(),
+        "mean_sequence_logit": table.groupby("video_id")["logit"].mean(),
+    }
+    return per_video[rule].to_dict()
 
 
+@pytest.mark.parametrize("rule", AGGREGATIONS)
 @given(sequences=scored())
-def test_video_logit_is_the_largest_mean_of_its_tracks(sequences: list[ScoredSequence]) -> None:
-    assert video_logits(sequences) == pytest.approx(by_pandas(sequences), abs=1e-9)
+def test_video_logit_is_what_the_rule_says(
+    rule: Aggregation, sequences: list[ScoredSequence]
+) -> None:
+    found = video_logits(sequences, rule)
+    assert found == pytest.approx(by_pandas(sequences, rule), abs=1e-9)
 
 
+@pytest.mark.parametrize("rule", AGGREGATIONS)
 @given(sequences=scored(), data=st.data())
 def test_order_of_sequences_changes_nothing(
-    sequences: list[ScoredSequence], data: st.DataObject
+    rule: Aggregation, sequences: list[ScoredSequence], data: st.DataObject
 ) -> None:
     mixed = data.draw(st.permutations(sequences))
-    assert video_logits(iter(mixed)) == pytest.approx(video_logits(sequences), abs=1e-9)
+    found = video_logits(iter(mixed), rule)
+    assert found == pytest.approx(video_logits(sequences, rule), abs=1e-9)
 
 
+@pytest.mark.parametrize("rule", AGGREGATIONS)
 @given(sequences=scored().filter(bool), data=st.data())
 def test_one_nan_spoils_its_video_and_no_other_wherever_it_stands(
-    sequences: list[ScoredSequence], data: st.DataObject
+    rule: Aggregation, sequences: list[ScoredSequence], data: st.DataObject
 ) -> None:
     spoiled = data.draw(st.integers(0, len(sequences) - 1))
     video_id = sequences[spoiled].video_id
@@ -59,7 +72,7 @@ def test_one_nan_spoils_its_video_and_no_other_wherever_it_stands(
         ScoredSequence(**{**vars(sequence), "logit": math.nan}) if place == spoiled else sequence
         for place, sequence in enumerate(sequences)
     ]
-    logits, clean = video_logits(with_nan), video_logits(sequences)
+    logits, clean = video_logits(with_nan, rule), video_logits(sequences, rule)
     assert math.isnan(logits.pop(video_id))
     del clean[video_id]
     assert logits == clean

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
+from models.aggregation import AGGREGATIONS, video_logits
 from models.calibration import (
-    best_f1_threshold,
+    choose_aggregation,
     fit_calibration,
     fit_temperature,
+    fit_threshold,
 )
 from models.verdict import calibrated_score, tempered_score, verdict_of
 from reelcheck.card import Calibration
+from reelcheck.records import ScoredSequence
+from reelcheck.train_config import TrainSettings
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -85,14 +89,87 @@ def test_threshold_has_the_best_f1_of_all_thresholds(data: tuple[list[float], li
     scores, labels = np.array(data[0]), np.array(data[1])
     candidates = [*np.unique(scores), 2.0]
     best = max(f1_score(labels, scores >= t, zero_division=0.0) for t in candidates)
-    threshold = best_f1_threshold(scores, labels)
+    threshold = fit_threshold(scores, labels, by="f1", target=None)[0]
     assert f1_score(labels, scores >= threshold, zero_division=0.0) == pytest.approx(best)
+
+
+@given(data=SCORES, target=st.integers(1, 19).map(lambda n: n / 20))
+def test_threshold_of_a_precision_is_the_lowest_that_has_it(
+    data: tuple[list[float], list[int]], target: float
+) -> None:
+    scores, labels = np.array(data[0]), np.array(data[1])
+    threshold, words = fit_threshold(scores, labels, by="precision", target=target)
+    reached = {t: labels[scores >= t].mean() for t in np.unique(scores)}
+    found = labels[scores >= threshold].mean()
+    if max(reached.values()) >= target:
+        assert found >= target
+        lowest = min(t for t, precision in reached.items() if precision >= target)
+        assert (scores >= threshold).sum() == (scores >= lowest).sum()
+    else:
+        assert found == max(reached.values())
+        assert "no threshold reaches" in words
+
+
+@given(data=SCORES, target=st.integers(1, 19).map(lambda n: n / 20))
+def test_threshold_of_false_alarms_is_the_lowest_with_no_more(
+    data: tuple[list[float], list[int]], target: float
+) -> None:
+    scores, labels = np.array(data[0]), np.array(data[1])
+    threshold, _ = fit_threshold(scores, labels, by="false_alarms", target=target)
+    real = scores[labels == 0]
+    assert (real >= threshold).mean() <= target
+    lower = [t for t in np.unique(scores) if (scores >= t).sum() > (scores >= threshold).sum()]
+    assert all((real >= t).mean() > target for t in lower)
+
+
+@st.composite
+def videos(draw: st.DrawFn) -> tuple[list[ScoredSequence], dict[str, int]]:
+    labels = {f"v{n}": n % 2 for n in range(draw(st.integers(2, 8)))}
+    logits = st.integers(-40, 40).map(lambda n: n / 8)
+    return [
+        ScoredSequence(
+            sequence_id=f"{video}-{track}-{part}",
+            video_id=video,
+            track_id=track,
+            num_frames=10,
+            logit=draw(logits),
+        )
+        for video in labels
+        for track in range(draw(st.integers(1, 3)))
+        for part in range(draw(st.integers(1, 3)))
+    ], labels
+
+
+@given(data=videos())
+def test_aggregation_with_the_smallest_log_loss_is_chosen(
+    data: tuple[list[ScoredSequence], dict[str, int]],
+) -> None:
+    sequences, labels = data
+
+    def calibrated_loss(rule: str) -> float:
+        found = video_logits(sequences, rule)
+        logits, truth = np.array(list(found.values())), np.array([labels[v] for v in found])
+        num_fake, num_real = truth.sum(), (1 - truth).sum()
+        targets = np.where(truth == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
+        scores = expit(logits / fit_temperature(logits, truth))
+        return float(-(targets * np.log(scores) + (1 - targets) * np.log1p(-scores)).mean())
+
+    losses = {rule: calibrated_loss(rule) for rule in AGGREGATIONS}
+    assert losses[choose_aggregation(sequences, labels)] <= min(losses.values()) + 1e-6
+
+
+def test_aggregation_stays_the_default_where_all_rules_say_the_same() -> None:
+    sequences = [
+        ScoredSequence(sequence_id=v, video_id=v, track_id=0, num_frames=9, logit=logit)
+        for v, logit in (("a", -1.0), ("b", 2.0), ("c", 0.3))
+    ]
+    assert choose_aggregation(sequences, {"a": 0, "b": 1, "c": 1}) == AGGREGATIONS[0]
 
 
 @given(data=SCORES)
 def test_threshold_lies_in_the_middle_of_a_gap(data: tuple[list[float], list[int]]) -> None:
     scores, labels = np.array(data[0]), np.array(data[1])
-    threshold = best_f1_threshold(scores, labels)
+    threshold = fit_threshold(scores, labels, by="f1", target=None)[0]
     below, above = scores[scores < threshold], scores[scores >= threshold]
     assert len(above)
     if len(below):
@@ -146,7 +223,7 @@ def test_band_leaves_the_wanted_error_or_abstains_on_everything(
     data: tuple[list[float], list[int]], wanted: float
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
-    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    calibration = fit_calibration(logits, labels, TrainSettings(max_decided_error=wanted))
     error = decided_error(logits, labels, calibration)
     assert error is None or error <= wanted
 
@@ -156,7 +233,7 @@ def test_band_is_closed_when_the_threshold_alone_is_good_enough(
     data: tuple[list[float], list[int]], wanted: float
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
-    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    calibration = fit_calibration(logits, labels, TrainSettings(max_decided_error=wanted))
     scores = np.array([tempered_score(x, calibration.temperature) for x in logits])
     wrong = ((scores >= calibration.threshold) != (labels == 1)).mean()
     edges = (calibration.real_below, calibration.fake_from)
@@ -171,7 +248,7 @@ def test_band_is_the_narrowest_around_the_threshold(
     data: tuple[list[float], list[int]], wanted: float
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
-    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    calibration = fit_calibration(logits, labels, TrainSettings(max_decided_error=wanted))
     scores = np.array([tempered_score(x, calibration.temperature) for x in logits])
     is_wrong = (scores >= calibration.threshold) != (labels == 1)
     if is_wrong.mean() <= wanted:
@@ -192,7 +269,7 @@ def test_edges_of_the_band_are_scores_that_occurred_or_the_threshold(
     data: tuple[list[float], list[int]], wanted: float
 ) -> None:
     logits, labels = np.array(data[0]), np.array(data[1])
-    calibration = fit_calibration(logits, labels, max_decided_error=wanted)
+    calibration = fit_calibration(logits, labels, TrainSettings(max_decided_error=wanted))
     known = {
         *np.array([tempered_score(x, calibration.temperature) for x in logits]),
         calibration.threshold,
@@ -210,14 +287,14 @@ HOPELESS = (np.array([1.0, -1.0, 800.0, 900.0]), np.array([1, 0, 0, 1]))
 
 def test_band_abstains_on_everything_when_no_width_is_good_enough() -> None:
     logits, labels = np.array([3.0, 2.0, 1.0, 0.0]), np.array([0, 1, 0, 1])
-    calibration = fit_calibration(logits, labels, max_decided_error=0.01)
+    calibration = fit_calibration(logits, labels, TrainSettings(max_decided_error=0.01))
     assert (calibration.real_below, calibration.fake_from) == ABSTAIN
     assert decided_error(logits, labels, calibration) is None
     assert {verdict_of(score, calibration) for score in (0.0, 0.5, 1.0)} == {"inconclusive"}
 
 
 def test_band_abstains_on_everything_when_scores_are_saturated() -> None:
-    calibration = fit_calibration(*HOPELESS, max_decided_error=0.01)
+    calibration = fit_calibration(*HOPELESS, TrainSettings(max_decided_error=0.01))
     assert (calibration.real_below, calibration.fake_from) == ABSTAIN
     assert decided_error(*HOPELESS, calibration) is None
     assert calibrated_score(900.0, calibration) == 1.0

@@ -20,6 +20,7 @@ from storage import schemas
 from storage.schemas import (
     LOG,
     MANIFEST,
+    NORMALISED,
     SCORES,
     SCORES_CSV,
     SEQUENCES,
@@ -47,6 +48,7 @@ ALL_SCHEMAS = {
     "validation": VALIDATION,
     "scores": SCORES,
     "scores_csv": SCORES_CSV,
+    "normalised": NORMALISED,
 }
 LOGIT_ROW = {
     "sequence_id": "s",

@@ -138,8 +138,8 @@ def test_row_holds_the_figures_of_validation_and_of_the_held_out_videos(
     assert (row.name, row.change) == ("cutout", "something hidden")
     assert (row.val_auc, row.val_f1) == (card.validation["auc"], card.validation["f1"])
     assert row.test_auc is not None
-    assert row.test_auc.auc == pytest.approx(evaluate.fn(layout, model)["auc"])
-    assert row.test_auc.low <= row.test_auc.auc <= row.test_auc.high
+    assert row.test_auc.value == pytest.approx(evaluate.fn(layout, model)["auc"])
+    assert row.test_auc.low <= row.test_auc.value <= row.test_auc.high
 
 
 def test_row_without_held_out_videos_has_no_held_out_figure(

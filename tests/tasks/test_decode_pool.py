@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import pytest
 
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import WorkerError
+from reelcheck.perturbations import Perturbation
 from reelcheck.records import InputFile, Shard, VideoResult
 from reelcheck.status import Status
 from storage.hashing import sha256_of
@@ -31,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reelcheck.records import VideoResult
-from tasks.faces.worker import extract_one, start_worker
+from tasks.faces.worker import _state, extract_one, start_worker
 
 
 def work(path: Path, video_id: str, *, decoder: str, is_retry: bool) -> VideoResult:
@@ -42,6 +44,11 @@ def work(path: Path, video_id: str, *, decoder: str, is_retry: bool) -> VideoRes
     fate = fate.read_text() if fate.exists() else ""
     if fate.endswith("once") and len(log.read_text().splitlines()) > 1:
         fate = ""
+    if fate.startswith("litters"):
+        folder = _state["work"].scratch_dir / f"{video_id}.half"
+        folder.mkdir()
+        (folder / "written.mp4").touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
     if fate.startswith("dies"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if fate.startswith("killed"):
@@ -259,6 +266,30 @@ def test_results_decode_process_never_imports_what_is_not_for_it(
     modules = set((result.reason or "").split())
     assert {"mediapipe", "av", "tasks.faces.video"} <= modules
     assert not modules & {"torch", "prefect", "lightning", "pandas", "pyarrow", "storage"}
+
+
+@pytest.mark.usefixtures("odd_work")
+def test_results_process_that_dies_leaves_no_half_written_file(
+    tmp_path: Path,
+    layout: StoreLayout,
+    settings: PreprocessSettings,
+    face_video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = fill(tmp_path / "videos", face_video, ["a.mp4"])
+    fated(source, {"a": "litters"})
+    shard = shard_of(source, layout)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    run = RunSettings(num_workers=1)
+    with DecodePool([shard], settings, run, perturbation=Perturbation("remux")) as pool:
+        (result,) = pool.results(shard)
+        (folder,) = scratch.iterdir()
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert result.status is Status.DECODE_ERROR
+    assert len(attempts(source)["a"]) == 2
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.fixture

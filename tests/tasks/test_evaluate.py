@@ -14,7 +14,7 @@ import torch
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from models.batching import collate
 from models.dataset import CropDataset
 from models.detector import Detector
@@ -64,7 +64,7 @@ def write_model(tiny: Any) -> WriteModel:
             preprocessing_hash=layout.preprocessing_hash,
             split_hash=read_metadata(layout.split_path)["split_hash"],
             calibration=CALIBRATION,
-            aggregation=AGGREGATION,
+            aggregation=AGGREGATIONS[0],
             num_videos={},
             validation={},
             versions={},

@@ -86,7 +86,7 @@ def test_most_telling_frames_have_the_highest_logits_of_the_track_in_time_order(
     # The later part of the track comes first: order in time is not that in the list.
     parts = (judged(later, first_frame=100), judged(earlier, first_frame=0))
     logits = dict(enumerate(earlier)) | dict(enumerate(later, start=100))
-    found = most_telling(JudgedTrack(0, parts), num_frames=num_frames)
+    found = most_telling(JudgedTrack(0, parts, 0.0), num_frames=num_frames)
     assert len(found) == min(num_frames, len(logits))
     assert list(found) == sorted(found)
     highest = sorted(logits.values(), reverse=True)[:num_frames]
@@ -97,7 +97,7 @@ def test_most_telling_frames_have_the_highest_logits_of_the_track_in_time_order(
 
 
 def test_of_equally_telling_frames_the_earliest_are_shown() -> None:
-    track = JudgedTrack(0, (judged([1.0, 1.0, 2.0, 1.0], first_frame=0),))
+    track = JudgedTrack(0, (judged([1.0, 1.0, 2.0, 1.0], first_frame=0),), 0.0)
     assert list(most_telling(track, num_frames=3)) == [0, 1, 2]
 
 

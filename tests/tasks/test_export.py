@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from models.dataset import CropDataset
 from models.detector import Detector, Ensemble
 from models.inference import score_sequences
@@ -48,7 +48,7 @@ def save_model(
         preprocessing_hash=settings_hash(tiny.preprocessing),
         split_hash="split",
         calibration=CALIBRATION,
-        aggregation=AGGREGATION,
+        aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},
         versions={},

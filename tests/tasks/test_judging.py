@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from models.runtime import Engine, Floats, Judgement
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.records import RGB, CropSequence, VideoResult
@@ -91,7 +91,9 @@ def judged(
     sequences: Sequence[CropSequence], logits_N: Sequence[float], *, min_frames: int = MIN_FRAMES
 ) -> list[JudgedTrack]:
     features_ND = np.array(logits_N, np.float32)[:, None]
-    return judge_sequences(sequences, features_ND, FirstFeature(), min_frames=min_frames)
+    return judge_sequences(
+        sequences, features_ND, FirstFeature(), min_frames=min_frames, aggregation=AGGREGATIONS[0]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def card(tiny: Any) -> ModelCard:
         preprocessing_hash=settings_hash(preprocessing),
         split_hash=None,
         calibration=CALIBRATION,
-        aggregation=AGGREGATION,
+        aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},
         versions={},
@@ -124,7 +126,13 @@ def row_of(
 def test_segments_cover_all_frames_and_the_last_ends_at_the_end(num_frames: int, size: int) -> None:
     runtime = FirstFeature()
     features_ND = np.arange(num_frames, dtype=np.float32)[:, None]
-    [track] = judge_sequences([sequence_of(num_frames)], features_ND, runtime, min_frames=size)
+    [track] = judge_sequences(
+        [sequence_of(num_frames)],
+        features_ND,
+        runtime,
+        min_frames=size,
+        aggregation=AGGREGATIONS[0],
+    )
     [item] = track.sequences
     # The frames' numbers are their features: what was judged says which frames a segment has.
     parts = [features_TD[:, 0].astype(int).tolist() for features_TD, _ in runtime.asked[1:]]
@@ -144,7 +152,13 @@ def test_segments_cover_all_frames_and_the_last_ends_at_the_end(num_frames: int,
 def test_a_sequence_as_short_as_a_segment_is_judged_once() -> None:
     runtime = FirstFeature()
     features_ND = np.zeros((MIN_FRAMES, 1), np.float32)
-    judge_sequences([sequence_of(MIN_FRAMES)], features_ND, runtime, min_frames=MIN_FRAMES)
+    judge_sequences(
+        [sequence_of(MIN_FRAMES)],
+        features_ND,
+        runtime,
+        min_frames=MIN_FRAMES,
+        aggregation=AGGREGATIONS[0],
+    )
     assert len(runtime.asked) == 1
 
 
@@ -152,7 +166,9 @@ def test_a_sequence_as_short_as_a_segment_is_judged_once() -> None:
 def test_the_model_sees_times_from_the_first_frame_of_what_it_judges(first_second: float) -> None:
     runtime = FirstFeature()
     sequence = sequence_of(9, first_second=first_second)
-    judge_sequences([sequence], np.zeros((9, 1), np.float32), runtime, min_frames=9)
+    judge_sequences(
+        [sequence], np.zeros((9, 1), np.float32), runtime, min_frames=9, aggregation=AGGREGATIONS[0]
+    )
     [(_, seconds_T)] = runtime.asked
     assert seconds_T.dtype == np.float32
     # A second of 1e9 is a double good for 1e-7 s; as float32 it would be 64 s off.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.aggregation import AGGREGATION
+from models.aggregation import AGGREGATIONS
 from models.detector import Detector
 from models.export import ExportedParts
 from models.runtime import Floats, Runtime
@@ -55,7 +55,7 @@ def save_model(folder: Path, tiny: Any, *, seed: int = 0, bias: float = 0.0) -> 
         preprocessing_hash=settings_hash(tiny.preprocessing),
         split_hash=None,
         calibration=CALIBRATION,
-        aggregation=AGGREGATION,
+        aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},
         versions={},

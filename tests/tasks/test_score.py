@@ -19,8 +19,9 @@ import pytest
 from reelcheck.config import RunSettings, ScoreSettings
 from reelcheck.errors import MismatchError, SourceError, StoreError
 from storage.checkpoints import read_card
-from storage.layout import ModelLayout, ScoreLayout
+from storage.layout import ModelLayout
 from storage.lock import run_lock
+from storage.outputs import ScoreLayout
 from storage.schemas import SCORES, SCORES_CSV
 from storage.tables import Row, read_rows
 from tasks.score import Scored, ScoreRequest, score_files

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from models.metrics import AucInterval
+from models.metrics import Interval
 from storage.layout import StudyLayout
 from tasks.plots import AblationRow, LearningPoint
 from tasks.study import ablation_markdown, write_ablation, write_learning_curve
@@ -17,7 +17,7 @@ ROWS = [
         change="nothing",
         val_auc=0.91234,
         val_f1=0.8,
-        test_auc=AucInterval(0.87654, 0.8, 0.9),
+        test_auc=Interval(0.87654, 0.8, 0.9),
     ),
     AblationRow(
         name="one", change="no | twins,\nno blend", val_auc=None, val_f1=0.25, test_auc=None

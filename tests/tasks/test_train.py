@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from models.aggregation import video_logits
+from models.aggregation import AGGREGATIONS, video_logits
 from models.dataset import CropDataset
 from models.inference import score_sequences
 from models.verdict import calibrated_score
@@ -127,7 +127,7 @@ def test_validation_metrics_are_those_of_the_weights_on_disk(
         read_rows(layout.manifest_path, MANIFEST), read_rows(layout.split_path, SPLIT)
     )["val"]
     detector = load_detector(model.path, card.model_id)
-    logits = video_logits(score_sequences(detector, CropDataset(layout, rows)))
+    logits = video_logits(score_sequences(detector, CropDataset(layout, rows)), AGGREGATIONS[0])
     label_of = {row["video_id"]: row["label"] for row in rows}
     errors = [
         (calibrated_score(logit, card.calibration) - label_of[video_id]) ** 2

@@ -1,0 +1,218 @@
+"""A model's answers on one part of a store, as a table with the labels.
+
+The crops of the store go through the same judge as those of a scoring run, so that what is measured
+is what users get. Videos of the part that gave no crops are rows, too.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+from models.runtime import Runtime
+from reelcheck.card import ModelCard
+from reelcheck.errors import MismatchError, StoreError
+from reelcheck.progress import progress_bar
+from reelcheck.records import VideoResult
+from reelcheck.status import Status
+from storage.checkpoints import read_card
+from storage.crops import read_sequence
+from storage.layout import ModelLayout, StoreLayout
+from storage.outputs import EvaluationLayout
+from storage.schemas import EVALUATED, LABEL_COLUMNS, MANIFEST, SCHEMA_VERSION, SPLIT, VIDEOS
+from storage.tables import Row, read_metadata, read_rows, write_table
+from tasks.judging import judged
+from tasks.runtimes import open_runtime
+from tasks.split import labelled_files
+
+_RESULT_FIELDS = [
+    f.name for f in fields(VideoResult) if f.name not in {"sequences", "stage_seconds"}
+]
+
+
+def evaluation_layout(
+    layout: StoreLayout, model: ModelLayout, *, part: str, out: Path | None
+) -> EvaluationLayout:
+    """Where an evaluation on a part of a store's split is written."""
+    if out is not None:
+        return EvaluationLayout(out)
+    return model.evaluation(part, read_metadata(layout.split_path)["split_hash"])
+
+
+def evaluated_rows(
+    layout: StoreLayout, model: ModelLayout, *, part: str, output: EvaluationLayout
+) -> list[Row]:
+    """Rows of ``storage.schemas.EVALUATED``, sorted by video id; judged once, then read.
+
+    Args:
+        layout: the store.
+        model: the checkpoint.
+        part: train, val or test.
+        output: where the table is written.
+
+    Raises:
+        MismatchError: other preprocessing, or the model has learned from some of these videos.
+        StoreError: the part is empty.
+    """
+    card = read_card(model)
+    require_same_preprocessing(card, layout)
+    known = known_videos(layout, part=part)
+    # Imported weights come without a split: what they were trained on is in no store.
+    if card.split_hash is not None:
+        require_unseen(known.values(), model)
+    key = answer_key(card, known)
+    if (done := finished_rows(output.videos_path, key)) is not None:
+        return done
+    with progress_bar(total=len(known), description="evaluate", unit="videos") as bar:
+        results = stored_results(layout, known)
+        rows = judged_rows(results, known, card, open_runtime(model), on_row=lambda: bar.update(1))
+    write_table(output.videos_path, rows, EVALUATED, metadata=key)
+    return rows
+
+
+def finished_rows(path: Path, key: Mapping[str, str]) -> list[Row] | None:
+    """Rows of a table that was written under this key; None: there is none."""
+    if path.exists() and key.items() <= read_metadata(path).items():
+        return read_rows(path, EVALUATED)
+    return None
+
+
+def answer_key(card: ModelCard, known: Mapping[str, Row]) -> dict[str, str]:
+    """All that decides what a table of answers holds, apart from the pixels."""
+    videos = [[known[name][column] for column in _DECIDING] for name in sorted(known)]
+    said = [card.calibration.model_dump(), card.aggregation, videos, SCHEMA_VERSION]
+    return {
+        "model_id": card.model_id,
+        "evaluated": sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12],
+    }
+
+
+_DECIDING = ("video_id", "component", "label", "status", "generator", "dataset")
+
+
+def known_videos(layout: StoreLayout, *, part: str) -> dict[str, Row]:
+    """Video id -> what is known of a video of this part, with its component; sorted.
+
+    Raises:
+        StoreError: the part holds no video with crops, or labels have changed since the split.
+    """
+    chosen = [row for row in read_rows(layout.split_path, SPLIT) if row["split"] == part]
+    if not any(row["has_crops"] for row in chosen):
+        raise StoreError(f"the {part} part holds no videos; run: reelcheck split STORE")
+    manifest = read_rows(layout.manifest_path, MANIFEST)
+    files = {
+        file["video_id"]: file
+        for file in reversed(labelled_files(read_rows(layout.videos_path, VIDEOS), manifest))
+    }
+    # Of copies each may know something else; the manifest has it together.
+    merged = {row["video_id"]: {name: row[name] for name in LABEL_COLUMNS} for row in manifest}
+    known = {}
+    for row in chosen:
+        file = files.get(row["video_id"])
+        if file is None or file["label"] != row["label"]:
+            path = row["video_id"] if file is None else file["path"]
+            raise StoreError(
+                f"{path} has gone or has another label since the split was made; "
+                "run: reelcheck split STORE"
+            )
+        also = {"component": row["component"], "split": row["split"]}
+        known[row["video_id"]] = {**file, **merged.get(row["video_id"], {}), **also}
+    return known
+
+
+def stored_results(layout: StoreLayout, known: Mapping[str, Row]) -> Iterator[VideoResult]:
+    """What preprocessing found in these videos, with their crops, sorted by id."""
+    sequences: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(layout.manifest_path, MANIFEST):
+        sequences[row["video_id"]].append(row)
+    for video_id in sorted(known):
+        values: Row = {name: known[video_id][name] for name in _RESULT_FIELDS}
+        values["status"] = Status(values["status"])
+        values["fingerprints"] = tuple(values["fingerprints"] or ())
+        own = tuple(read_sequence(layout, row) for row in sequences[video_id])
+        yield VideoResult(**values, sequences=own)
+
+
+def judged_rows(
+    results: Iterable[VideoResult],
+    known: Mapping[str, Row],
+    card: ModelCard,
+    runtime: Runtime,
+    *,
+    on_row: Callable[[], object],
+) -> list[Row]:
+    """Rows of ``storage.schemas.EVALUATED``, in the order of the results.
+
+    Args:
+        results: what was found in each video, with its crops.
+        known: what else is known of it, by video id.
+        card: of the model.
+        runtime: the model.
+        on_row: called after each.
+    """
+    rows = []
+    for result, _, answer in judged(results, card, runtime):
+        size = answer["tracks"][0]["face_pixels"] if answer["tracks"] else None
+        row = {**known[result.video_id], **answer, "face_pixels": size}
+        rows.append({name: row.get(name) for name in EVALUATED.names})
+        on_row()
+    return rows
+
+
+def score_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """The columns that ``evaluate_table`` takes."""
+    table = pd.DataFrame(rows, columns=EVALUATED.names)
+    table["group"] = table["component"]
+    table["frame_scores"] = [[frame["score"] for frame in frames] for frames in table["frames"]]
+    return table[
+        [
+            "video_id",
+            "label",
+            "status",
+            "score",
+            "group",
+            "generator",
+            "dataset",
+            "codec",
+            "face_pixels",
+            "frame_scores",
+        ]
+    ]
+
+
+def require_same_preprocessing(card: ModelCard, layout: StoreLayout) -> None:
+    """Refuse crops that were made otherwise than those the model was trained on.
+
+    Raises:
+        MismatchError: naming the two hashes.
+    """
+    if card.preprocessing_hash != layout.preprocessing_hash:
+        raise MismatchError(
+            f"model {card.model_id} was trained on crops of preprocessing "
+            f"{card.preprocessing_hash}, the store holds {layout.preprocessing_hash}; run "
+            "preprocess again with the model's settings (they are in its card.json)"
+        )
+
+
+def require_unseen(chosen: Iterable[Row], model: ModelLayout) -> None:
+    """Refuse videos that the model was trained or calibrated on, or that were tied to such.
+
+    Raises:
+        MismatchError: there are such videos.
+    """
+    learned = [row for row in read_rows(model.split_path, SPLIT) if row["split"] in _LEARNED]
+    learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
+    seen = {row["video_id"] for row in chosen if {row["video_id"], row["component"]} & learned_ids}
+    if seen:
+        raise MismatchError(
+            f"the model has learned from {len(seen)} of these videos, for example "
+            f"{min(seen)[:12]}…; an evaluation on them would prove nothing. Evaluate on the split "
+            "it was trained with, or train a new model"
+        )
+
+
+_LEARNED = {"train", "val"}
