@@ -45,7 +45,8 @@ def evaluate_table(
         seed: same seed, same intervals.
 
     Returns:
-        - ``num_videos``, ``num_scored``, ``coverage`` (their quotient), ``statuses`` (counts)
+        - ``num_videos``, ``num_scored``, ``num_groups`` (of scored ones), ``coverage`` (the share
+          that was scored), ``statuses`` (counts)
         - ``metrics``, ``intervals`` (95 %), ``undefined`` (reasons): of scored videos
         - ``failed_as_wrong``: if every failed video had been judged as wrongly as can be
         - ``frames``: single frames, each with the label of its video
@@ -66,6 +67,7 @@ def evaluate_table(
     return {
         "num_videos": len(table),
         "num_scored": len(scored),
+        "num_groups": int(scored["group"].nunique()),
         "coverage": len(scored) / len(table) if len(table) else None,
         "statuses": {
             str(k): int(n) for k, n in table["status"].value_counts().sort_index().items()
@@ -162,6 +164,8 @@ def _slices(scored: pd.DataFrame) -> dict[str, list[tuple[str, pd.DataFrame]]]:
 
 def _by(rows: pd.DataFrame, values: "pd.Series[Any]") -> list[tuple[str, pd.DataFrame]]:
     """Rows by value, in the order of names; those without a value last."""
+    if values.isna().all():
+        return []
     names = values.astype(object).where(values.notna(), _UNKNOWN).astype(str)
     found = [(str(name), own) for name, own in rows.groupby(names)]
     return sorted(found, key=lambda named: (named[0] == _UNKNOWN, named[0]))

@@ -13,7 +13,7 @@ from reelcheck.train_config import TrainSettings
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import SPLIT
 from storage.tables import read_rows
-from tasks.answers import evaluated_rows, evaluation_layout
+from tasks.answers import evaluated_rows, evaluation_layout, unseen_videos
 from tasks.plots import AblationRow
 
 _OFF = {"twins": False, "self_blend": 0.0, "augment": {"jpeg": 0.0, "codec": 0.0, "cutout": 0.0}}
@@ -69,7 +69,8 @@ def _held_out_auc(layout: StoreLayout, model: ModelLayout) -> Interval | None:
     if not any(row["split"] == "test" and row["has_crops"] for row in rows):
         return None
     output = evaluation_layout(layout, model, part="test", out=None)
-    rows = evaluated_rows(layout, model, part="test", output=output)
+    known = unseen_videos(layout, model, part="test")
+    rows = evaluated_rows(layout, model, known, output)
     scored = [row for row in rows if row["logit"] is not None]
     return group_bootstrap_auc(
         np.array([row["logit"] for row in scored], dtype=np.float64),

@@ -43,20 +43,12 @@ def evaluation_layout(
     return model.evaluation(part, read_metadata(layout.split_path)["split_hash"])
 
 
-def evaluated_rows(
-    layout: StoreLayout, model: ModelLayout, *, part: str, output: EvaluationLayout
-) -> list[Row]:
-    """Rows of ``storage.schemas.EVALUATED``, sorted by video id; judged once, then read.
-
-    Args:
-        layout: the store.
-        model: the checkpoint.
-        part: train, val or test.
-        output: where the table is written.
+def unseen_videos(layout: StoreLayout, model: ModelLayout, *, part: str) -> dict[str, Row]:
+    """``known_videos`` of a part that says something about this model.
 
     Raises:
         MismatchError: other preprocessing, or the model has learned from some of these videos.
-        StoreError: the part is empty.
+        StoreError: the part is empty, or labels have changed since the split.
     """
     card = read_card(model)
     require_same_preprocessing(card, layout)
@@ -64,6 +56,21 @@ def evaluated_rows(
     # Imported weights come without a split: what they were trained on is in no store.
     if card.split_hash is not None:
         require_unseen(known.values(), model)
+    return known
+
+
+def evaluated_rows(
+    layout: StoreLayout, model: ModelLayout, known: Mapping[str, Row], output: EvaluationLayout
+) -> list[Row]:
+    """Rows of ``storage.schemas.EVALUATED``, sorted by video id; judged once, then read.
+
+    Args:
+        layout: the store.
+        model: the checkpoint.
+        known: what is known of the videos, by video id.
+        output: where the table is written.
+    """
+    card = read_card(model)
     key = answer_key(card, known)
     if (done := finished_rows(output.videos_path, key)) is not None:
         return done

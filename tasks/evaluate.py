@@ -4,17 +4,27 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from prefect import task
+from scipy.special import expit
 
 from models.evaluation import Evaluation, evaluate_table
+from models.metrics import video_metrics
+from reelcheck.card import ModelCard
 from reelcheck.config import RunSettings
 from reelcheck.perturbations import Perturbation
 from storage.atomic import write_text
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.lock import run_lock
-from storage.tables import read_metadata
-from tasks.answers import answer_key, evaluated_rows, evaluation_layout, known_videos, score_table
+from storage.tables import Row, read_metadata
+from tasks.answers import (
+    answer_key,
+    evaluated_rows,
+    evaluation_layout,
+    score_table,
+    unseen_videos,
+)
 from tasks.baselines import baselines
 from tasks.evaluation_report import write_evaluation_report
 from tasks.robustness import perturbed_rows, robustness_row, write_robustness
@@ -44,7 +54,8 @@ def evaluate(
         with_report: write pictures, page and model card, too.
 
     Returns:
-        What ``evaluate_table`` gives, with ``model_id``, ``split_hash`` and ``part``;
+        What ``evaluate_table`` gives, with ``model_id``, ``split_hash`` and ``part``; ``raw_ece``,
+        the expected calibration error of the logits as they come;
         ``baselines`` on the same videos; and ``robustness``, a row per perturbation.
 
     Raises:
@@ -53,11 +64,11 @@ def evaluate(
     """
     card = read_card(model)
     output = evaluation_layout(layout, model, part=part, out=out)
+    known = unseen_videos(layout, model, part=part)
     with run_lock(output):
-        rows = evaluated_rows(layout, model, part=part, output=output)
+        rows = evaluated_rows(layout, model, known, output)
         robustness = []
         if perturbations:
-            known = known_videos(layout, part=part)
             runtime, key = open_runtime(model), answer_key(card, known)
             for perturbation in perturbations:
                 after = perturbed_rows(
@@ -71,6 +82,7 @@ def evaluate(
             "split_hash": read_metadata(layout.split_path)["split_hash"],
             "part": part,
             **evaluate_table(score_table(rows), card.calibration),
+            "raw_ece": _raw_ece(rows, card),
             "baselines": baselines(rows, layout, card),
             "robustness": robustness,
         }
@@ -78,3 +90,11 @@ def evaluate(
             write_evaluation_report(output, layout, card, found, rows)
         write_text(output.evaluation_path, json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _raw_ece(rows: Sequence[Row], card: ModelCard) -> float | int | None:
+    """Expected calibration error if the logits were taken as they come."""
+    scored = [row for row in rows if row["logit"] is not None]
+    logits = np.array([row["logit"] for row in scored], dtype=np.float64)
+    labels = np.array([row["label"] for row in scored], dtype=np.int64)
+    return video_metrics(expit(logits), labels, card.calibration)["ece"]

@@ -120,7 +120,7 @@ def _draw_robustness(output: EvaluationLayout, found: Evaluation) -> list[Pictur
         RobustnessRow(
             family=row["family"],
             strength=row["strength"] or 0.0,
-            label=row["name"].removeprefix(row["family"]).strip() or row["name"],
+            label=row["name"].removeprefix(row["family"]).strip(),
             **{name: row[name] for name in ("auc", "low", "high", "coverage")},
         )
         for row in found["robustness"]

@@ -9,7 +9,7 @@ from reelcheck.card import ModelCard
 from tasks.markdown import markdown_table, number
 from tasks.robustness import worst_case
 
-_FEW_VIDEOS = 100
+_FEW_VIDEOS, _FEW_GROUPS = 100, 20
 _METRIC_WORDS = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -121,6 +121,9 @@ def _figures(found: Evaluation) -> Section:
             "",
         )
     )
+    rows.append(
+        ("expected calibration error without temperature", number(found["raw_ece"]), "", "")
+    )
     frames = found["frames"]
     rows.append((f"AUC of {frames['num_frames']:,} single frames", number(frames["auc"]), "", ""))
     return Section(
@@ -188,7 +191,8 @@ def _slices(found: Evaluation) -> Iterable[Section]:
             for row in found["by"][kind]
         ]
         header = ("", "real", "fake", "AUC", "95 % interval", "fakes found", "false alarms")
-        yield Section(f"Figures {words}", (), header, rows)
+        if rows:
+            yield Section(f"Figures {words}", (), header, rows)
 
 
 def _robustness(found: Evaluation) -> Iterable[Section]:
@@ -241,6 +245,11 @@ def _limits(found: Evaluation) -> Section:
     ]
     if found["num_scored"] < _FEW_VIDEOS:
         texts.append(f"{found['num_scored']} videos are few: each one moves the figures visibly.")
+    if found["num_groups"] < _FEW_GROUPS:
+        texts.append(
+            f"They are of only {found['num_groups']} groups that have nothing in common: the "
+            "intervals are narrower than they should be."
+        )
     for percent in (0.1, 1):
         if num_real < 100 / percent:
             texts.append(

@@ -2,7 +2,7 @@
 
 Each perturbation is applied to the video itself, before faces are searched, so that a face that is
 no longer found is seen as lost coverage. Its table is written when it is whole; a second run makes
-those that are missing.
+those that are missing, and tries again what says nothing of a video.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from reelcheck.config import RunSettings
 from reelcheck.perturbations import Perturbation
 from reelcheck.progress import progress_bar
 from reelcheck.records import VideoResult
-from reelcheck.status import Status
+from reelcheck.status import RETRIED, Status
 from storage.atomic import atomic_path
 from storage.outputs import EvaluationLayout
 from storage.schemas import EVALUATED
@@ -53,23 +53,25 @@ def perturbed_rows(
     """
     path = output.perturbed_path(perturbation.name)
     key = {**key, "perturbation": perturbation.name}
-    if (done := finished_rows(path, key)) is not None:
+    done = finished_rows(path, key) or []
+    done = [row for row in done if not _is_tried_again(row, known[row["video_id"]])]
+    todo = {name: known[name] for name in known.keys() - {row["video_id"] for row in done}}
+    if not todo:
         return done
+    there = {name: str(_path(row)) for name, row in todo.items() if _is_unchanged(row)}
     gone = [
         VideoResult(video_id=name, status=Status.MISSING, reason="the file is gone or has changed")
-        for name, row in known.items()
-        if not _is_unchanged(row)
+        for name in sorted(todo.keys() - there.keys())
     ]
-    there = {name: str(_path(row)) for name, row in known.items() if _is_unchanged(row)}
     shards = shards_of(there, shard_size=run.shard_size)
     with (
         DecodePool(shards, card.preprocessing, run, perturbation=perturbation) as pool,
-        progress_bar(total=len(known), description=perturbation.name, unit="videos") as bar,
+        progress_bar(total=len(todo), description=perturbation.name, unit="videos") as bar,
     ):
         results = (result for shard in shards for result in pool.results(shard))
-        rows = judged_rows([*gone], known, card, runtime, on_row=lambda: bar.update(1))
-        rows += judged_rows(results, known, card, runtime, on_row=lambda: bar.update(1))
-    rows.sort(key=lambda row: str(row["video_id"]))
+        rows = judged_rows(gone, todo, card, runtime, on_row=lambda: bar.update(1))
+        rows += judged_rows(results, todo, card, runtime, on_row=lambda: bar.update(1))
+    rows = sorted([*done, *rows], key=lambda row: str(row["video_id"]))
     write_table(path, rows, EVALUATED, metadata=key)
     return rows
 
@@ -142,6 +144,12 @@ def _mean(values: Any) -> float | None:
 
 def _path(row: Row) -> Path:
     return Path(row["root"], row["path"])
+
+
+def _is_tried_again(answer: Row, known: Row) -> bool:
+    """The row says nothing of the video itself, or its file is back."""
+    is_back = answer["status"] == Status.MISSING and _is_unchanged(known)
+    return answer["status"] in RETRIED or is_back
 
 
 def _is_unchanged(row: Row) -> bool:

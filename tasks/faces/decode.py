@@ -44,7 +44,6 @@ _DECORD_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj
 _NOT_DECORD = {"av1", "theora"}
 """Codecs that its FFmpeg lacks."""
 _DECORD_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}
-_EBML = b"\x1a\x45\xdf\xa3"
 _WORTH_LEAVING_OUT = 0.9
 """A plan that decodes a larger share of the packets gains nothing over decord."""
 _SAME_TIME_SECONDS = 1e-6
@@ -281,14 +280,14 @@ def _decoded_runs(
 
 
 def _begins_as_video(path: Path) -> bool:
-    """Whether the first bytes are those of MP4 or Matroska.
+    """Whether the first bytes are those of MP4.
 
     decord's FFmpeg cannot be told which formats to use: a file that is a playlist at first sight
     and a video further inside would make it open what the playlist names.
     """
     with path.open("rb") as file:
         head = file.read(8)
-    return head[4:] in _DECORD_BOXES or head.startswith(_EBML)
+    return head[4:] in _DECORD_BOXES
 
 
 def _advance(

@@ -15,7 +15,7 @@ from reelcheck.records import FINGERPRINT_BYTES, RGB
 _SIDE = 64
 _NUM_FREQUENCIES = 16
 """Along each axis; their square is the number of bits."""
-_NEAR_PIXELS = 256
+_NEAR_PIXELS = 128
 """Larger pictures are thinned out to about this first: time goes by area."""
 _FLAT_BELOW = 6.0
 """Standard deviation of luma: with less to be seen, the hash is that of the noise."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from reelcheck.errors import StoreError
-from storage.layout import ModelLayout, find_preprocessed, preprocessed
-from storage.outputs import ScoreLayout, StudyLayout
+from storage.layout import ModelLayout, StudyLayout, find_preprocessed, preprocessed
+from storage.outputs import ScoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import write_table
 

@@ -16,7 +16,7 @@ from storage.schemas import MANIFEST, SEQUENCES, VIDEO_RESULTS, VIDEOS
 from storage.tables import read_rows, write_table
 from tasks.collect import collect_tables
 from tasks.discover import discover, plan_shards
-from tasks.split import connect
+from tasks.links import components, find_ties
 
 
 def sha256(content: bytes) -> str:
@@ -183,7 +183,7 @@ def connected(layout: StoreLayout) -> bool:
     """Whether the contents that have crops are all one component."""
     rows = [row for row in read_rows(layout.videos_path, VIDEOS) if row["status"] == "ok"]
     assert len({row["video_id"] for row in rows}) > 1
-    return len(set(connect(rows))) == 1
+    return components(len(rows), find_ties(rows)).n_subsets == 1
 
 
 def test_collect_copies_in_two_groups_keep_both_links(tmp_path: Path, layout: StoreLayout) -> None:

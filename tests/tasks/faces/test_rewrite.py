@@ -74,8 +74,8 @@ def test_remux_gives_the_same_frames_in_another_container(any_video: Path, tmp_p
         assert copied.container != probe.container
 
 
-QUICKTIME_ONLY = {"ntsc", "edit_list", "turned90", "turned180", "turned270"}
-"""Matroska counts milliseconds, has no edit lists, and decord does not turn it."""
+QUICKTIME_ONLY = {"ntsc", "edit_list"}
+"""Matroska counts milliseconds and has no edit lists."""
 
 
 def encode_frames(path: Path, frames: Sequence[RGB], codec: str, **options: Any) -> Path:
