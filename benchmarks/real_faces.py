@@ -22,25 +22,23 @@ from typing import Any
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 import numpy as np
-import pandas as pd
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 
 from models.metrics import group_bootstrap_auc
-from models.verdict import calibrated_score
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.atomic import write_text
-from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
-from tasks.evaluate import judged_videos
-from tasks.parts import fold_splits, rows_by_split
-from tasks.split import assign_splits, split_hash
+from tasks.answers import evaluated_rows, evaluation_layout
+from tasks.links import likenesses_of
+from tasks.parts import fold_splits
+from tasks.shortcuts import metadata_model, metadata_table
+from tasks.split import assign_splits, labelled_files, split_hash
 from tasks.train import train
 
 FRAMES = (
@@ -83,8 +81,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     started = time.process_time()
     layout = find_preprocessed(chosen.store)
-    videos = [row for row in read_rows(layout.videos_path, VIDEOS) if row["status"] == "ok"]
-    split_rows = assign_splits(videos, SplitSettings())
+    split_rows = connected_videos(layout)
     fold_of = outer_folds(split_rows, num_folds=chosen.folds, seed=chosen.seed)
     found: dict[str, dict[str, float]] = {"frames": {}, "transformer": {}, "with fakes": {}}
     for fold in range(chosen.folds):
@@ -112,6 +109,18 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
+def connected_videos(layout: StoreLayout) -> list[Row]:
+    """One row per labelled video with crops, as of a split; which part it is in does not matter."""
+    videos = read_rows(layout.videos_path, VIDEOS)
+    manifest = read_rows(layout.manifest_path, MANIFEST)
+    rows = assign_splits(
+        labelled_files(videos, manifest),
+        SplitSettings(),
+        likenesses=likenesses_of(videos, manifest),
+    )
+    return [row for row in rows if row["has_crops"]]
+
+
 def outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dict[str, int]:
     """Video id -> the fold that judges it; groups are never divided."""
     rows = [{**row, "split": "train"} for row in split_rows]
@@ -135,7 +144,8 @@ def fold_store(
     """The same store under a split whose test part is this fold."""
     own = StoreLayout(out / f"store{fold}" / layout.preprocessing_hash)
     own.path.mkdir(parents=True, exist_ok=True)
-    for path in (layout.settings_path, layout.manifest_path, layout.shards_dir):
+    needed = (layout.settings_path, layout.videos_path, layout.manifest_path, layout.shards_dir)
+    for path in needed:
         link = own.path / path.name
         if not link.exists():
             link.symlink_to(path.resolve())
@@ -165,41 +175,24 @@ def fit(
 
 def held_out_scores(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
     """Calibrated score of every test video."""
-    split_rows = read_rows(store.split_path, SPLIT)
-    rows = rows_by_split(read_rows(store.manifest_path, MANIFEST), split_rows)["test"]
-    card = read_card(model)
-    logits = judged_videos(rows, store, model)["logit"]
-    return {video: calibrated_score(logit, card.calibration) for video, logit in logits.items()}
+    output = evaluation_layout(store, model, part="test", out=None)
+    rows = evaluated_rows(store, model, part="test", output=output)
+    return {row["video_id"]: row["score"] for row in rows}
 
 
 def metadata_scores(
     layout: StoreLayout, split_rows: list[Row], fold_of: dict[str, int]
 ) -> dict[str, float]:
     """Scores of a model that sees how a file was made and not what it shows."""
-    videos = pd.DataFrame(read_rows(layout.videos_path, VIDEOS))
-    videos = videos.drop_duplicates("video_id").set_index("video_id")
-    manifest = pd.DataFrame(read_rows(layout.manifest_path, MANIFEST))
-    videos["face_pixels"] = manifest.groupby("video_id")["face_pixels"].max()
-    pixels = videos["width"] * videos["height"]
-    videos["bytes_per_pixel"] = videos["size_bytes"] / videos["num_frames"] / pixels
-    for name in ("codec", "container"):
-        videos[name] = videos[name].astype("category").cat.codes
-    columns = [
-        "codec",
-        "container",
-        "width",
-        "height",
-        "average_fps",
-        "duration_seconds",
-        "face_pixels",
-    ]
+    table = metadata_table(
+        read_rows(layout.videos_path, VIDEOS), read_rows(layout.manifest_path, MANIFEST)
+    )
     ids = [row["video_id"] for row in split_rows]
-    table = videos.loc[ids, columns].astype(float)
     labels = np.array([row["label"] for row in split_rows])
     folds = np.array([fold_of[video] for video in ids])
     places = [(np.flatnonzero(folds != n), np.flatnonzero(folds == n)) for n in np.unique(folds)]
-    model = HistGradientBoostingClassifier(min_samples_leaf=5, random_state=0)
-    scores = cross_val_predict(model, table, labels, cv=places, method="predict_proba")
+    model = metadata_model(len(labels))
+    scores = cross_val_predict(model, table.loc[ids], labels, cv=places, method="predict_proba")
     return dict(zip(ids, scores[:, 1].tolist(), strict=True))
 
 

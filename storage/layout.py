@@ -16,6 +16,7 @@ MODEL/
   model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
   validation.parquet            logits on the videos that chose epoch, threshold and band
+  learned.parquet               fingerprints of the videos of train and val
   tensorboard/                  curves of losses and metrics
   folds/<n>/                    of a cross-validation: each fold's MODEL
   unfinished/                   checkpoints of a run that is not done; deleted by it
@@ -160,6 +161,11 @@ class ModelLayout:
     def validation_path(self) -> Path:
         """Logits on the videos that training chose by."""
         return self.path / "validation.parquet"
+
+    @property
+    def learned_path(self) -> Path:
+        """Fingerprints of the videos that the model has learned from."""
+        return self.path / "learned.parquet"
 
     @property
     def encoder_path(self) -> Path:

@@ -119,6 +119,14 @@ SPLIT = _schema(
 )
 """One row per labelled video: train, val, test or left_out; ``component`` never crosses a split."""
 
+LEARNED = _schema(
+    "learned",
+    _text("video_id", nullable=False),
+    pa.field("frames", _HASHES, nullable=False),
+    pa.field("faces", _HASHES, nullable=False),
+)
+"""Fingerprints of the videos of the train and val parts, kept with the model."""
+
 LOG = _schema(
     "log",
     _integer("fold"),

@@ -23,9 +23,19 @@ from storage.checkpoints import read_card
 from storage.crops import read_sequence
 from storage.layout import ModelLayout, StoreLayout
 from storage.outputs import EvaluationLayout
-from storage.schemas import EVALUATED, LABEL_COLUMNS, MANIFEST, SCHEMA_VERSION, SPLIT, VIDEOS
+from storage.schemas import (
+    EVALUATED,
+    LABEL_COLUMNS,
+    LEARNED,
+    MANIFEST,
+    SCHEMA_VERSION,
+    SPLIT,
+    VIDEOS,
+)
 from storage.tables import Row, read_metadata, read_rows, write_table
 from tasks.judging import judged
+from tasks.links import fingerprints_of
+from tasks.near_duplicates import near_duplicates
 from tasks.runtimes import open_runtime
 from tasks.split import labelled_files
 
@@ -55,7 +65,7 @@ def unseen_videos(layout: StoreLayout, model: ModelLayout, *, part: str) -> dict
     known = known_videos(layout, part=part)
     # Imported weights come without a split: what they were trained on is in no store.
     if card.split_hash is not None:
-        require_unseen(known.values(), model)
+        require_unseen(known, layout, model, card)
     return known
 
 
@@ -205,21 +215,46 @@ def require_same_preprocessing(card: ModelCard, layout: StoreLayout) -> None:
         )
 
 
-def require_unseen(chosen: Iterable[Row], model: ModelLayout) -> None:
-    """Refuse videos that the model was trained or calibrated on, or that were tied to such.
+def require_unseen(
+    known: Mapping[str, Row], layout: StoreLayout, model: ModelLayout, card: ModelCard
+) -> None:
+    """Refuse videos that the model was trained or calibrated on, or tied to such, or copies.
+
+    Copies, re-encoded or mirrored ones too, are known by their looks. Under the split that the
+    model was trained with there are none: what looks alike is in one part.
 
     Raises:
         MismatchError: there are such videos.
     """
     learned = [row for row in read_rows(model.split_path, SPLIT) if row["split"] in _LEARNED]
     learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
-    seen = {row["video_id"] for row in chosen if {row["video_id"], row["component"]} & learned_ids}
+    seen = {name for name, row in known.items() if {name, row["component"]} & learned_ids}
+    if read_metadata(layout.split_path)["split_hash"] != card.split_hash:
+        seen |= _copies(known, layout, model)
     if seen:
         raise MismatchError(
-            f"the model has learned from {len(seen)} of these videos, for example "
-            f"{min(seen)[:12]}…; an evaluation on them would prove nothing. Evaluate on the split "
-            "it was trained with, or train a new model"
+            f"the model has learned from {len(seen)} of these videos or from copies of them, for "
+            f"example {known[min(seen)]['path']}; an evaluation on them would prove nothing. "
+            "Evaluate on the split it was trained with, or train a new model"
         )
+
+
+def _copies(known: Mapping[str, Row], layout: StoreLayout, model: ModelLayout) -> set[str]:
+    """Videos that look like one that the model has learned from."""
+    own_frames, own_faces = fingerprints_of(
+        known.values(),
+        (r for r in read_rows(layout.manifest_path, MANIFEST) if r["video_id"] in known),
+    )
+    learned = {f"learned {row['video_id']}": row for row in read_rows(model.learned_path, LEARNED)}
+    alike = near_duplicates(
+        own_frames | {name: row["frames"] for name, row in learned.items()},
+        own_faces | {name: row["faces"] for name, row in learned.items()},
+    )
+    return {
+        name
+        for name, other in ((p.first, p.second) for p in alike)
+        if name in known and other in learned
+    }
 
 
 _LEARNED = {"train", "val"}

@@ -68,9 +68,12 @@ class Audit:
         return tuple(
             name
             for name, counts in self.counts.items()
-            if not counts["real"]
-            or not counts["fake"]
-            or abs(counts["fake"] / totals[name] - overall) >= UNBALANCED_FROM
+            if name in SPLITS
+            and (
+                not counts["real"]
+                or not counts["fake"]
+                or abs(counts["fake"] / totals[name] - overall) >= UNBALANCED_FROM
+            )
         )
 
     @property

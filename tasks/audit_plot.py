@@ -17,6 +17,7 @@ def draw_audit(
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_shortcuts(left, shortcuts)
     _draw_counts(right, counts)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     save_figure(figure, path)
 
 
@@ -36,12 +37,13 @@ def _draw_shortcuts(ax: Axes, shortcuts: Shortcuts | None) -> None:
     )
     ax.errorbar([shortcuts.auc.value], [0], xerr=interval, color="black", capsize=3)
     for place, value in enumerate(bars.values()):
-        ax.text(1.06, place, f"{value:.2f}", va="center", ha="right")
+        ax.text(1.2, place, f"{value:.2f}", va="center", ha="right")
     for edge, text in ((WARN_FROM, "warn"), (FAIL_FROM, "fail")):
         ax.axvline(edge, color="black", linestyle=":", linewidth=0.8)
         ax.text(edge, -0.75, text, ha="center", va="bottom", fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlim(0, 1.07)
+    ax.set_xlim(0, 1.2)
+    ax.set_xticks((0, 0.25, 0.5, 0.75, 1))
     label_axes(ax, "AUC of the label; 0.5 tells nothing", "")
 
 
@@ -54,4 +56,3 @@ def _draw_counts(ax: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
         ax.bar_label(bars, fontsize=8)
     ax.set_xticks(range(len(parts)), parts)
     label_axes(ax, "", "videos with crops")
-    ax.legend(frameon=False)

@@ -169,9 +169,13 @@ def _coverage(found: Evaluation) -> Section:
     worst = found["failed_as_wrong"]
     text = (
         f"{found['num_scored']:,} of {found['num_videos']:,} videos have a score "
-        f"({found['coverage']:.1%}). If every other one had been judged as wrongly as can be, AUC "
-        f"would be {number(worst['auc'])} and accuracy {number(worst['accuracy'])}."
+        f"({found['coverage']:.1%})."
     )
+    if found["coverage"] < 1:
+        text += (
+            f" If all others had been judged as wrongly as can be, AUC would be "
+            f"{number(worst['auc'])} and accuracy {number(worst['accuracy'])}."
+        )
     rows = [(status, f"{count:,}") for status, count in found["statuses"].items()]
     return Section("Coverage", [text], ("status", "videos"), rows)
 

@@ -59,11 +59,23 @@ def find_ties(files: Sequence[Row], likenesses: Iterable[Likeness] = ()) -> list
 
 def likenesses_of(videos: Iterable[Row], manifest: Iterable[Row]) -> list[Likeness]:
     """Videos of a store that look alike, by the fingerprints in its two tables."""
-    frames = {row["video_id"]: row["fingerprints"] or () for row in videos if row["video_id"]}
+    return near_duplicates(*fingerprints_of(videos, manifest))
+
+
+def fingerprints_of(
+    videos: Iterable[Row], manifest: Iterable[Row]
+) -> tuple[dict[str, list[bytes]], dict[str, list[bytes]]]:
+    """Video id -> fingerprints of its frames, and of its face crops.
+
+    Args:
+        videos: rows of the table of files.
+        manifest: rows of the manifest.
+    """
+    frames = {row["video_id"]: row["fingerprints"] or [] for row in videos if row["video_id"]}
     faces: dict[str, list[bytes]] = defaultdict(list)
     for row in manifest:
         faces[row["video_id"]] += row["fingerprints"]
-    return near_duplicates(frames, faces)
+    return frames, dict(faces)
 
 
 def components(num_files: int, ties: Iterable[Tie]) -> "DisjointSet[int]":
@@ -97,6 +109,6 @@ def _groups(likenesses: Iterable[Likeness]) -> list[list[str]]:
 
 
 def _shown(kind: str, name: str, files: Sequence[Row], places: dict[str, list[int]]) -> str:
-    """A video is shown by the path of its first file, anything else as it is."""
+    """A video is shown by the first of its paths, anything else as it is."""
     known = places.get(name) if kind in {"content", "source", "looks"} else None
-    return str(files[known[0]]["path"]) if known else name
+    return min(str(files[place]["path"]) for place in known) if known else name

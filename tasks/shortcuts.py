@@ -69,24 +69,18 @@ def metadata_table(videos: Sequence[Row], manifest: Sequence[Row]) -> pd.DataFra
     table = pd.DataFrame(videos, columns=_NEEDED).drop_duplicates("video_id").set_index("video_id")
     faces = pd.DataFrame(manifest, columns=["video_id", "face_pixels"])
     table["face_pixels"] = faces.groupby("video_id")["face_pixels"].max()
-    pixels = table["width"] * table["height"] * table["num_frames"]
-    table["bits_per_pixel"] = 8 * table["size_bytes"] / pixels.astype(float)
-    for name in ("codec", "container"):
-        table[name] = table[name].astype("category")
-    return table.loc[table["face_pixels"].notna(), list(COLUMNS)]
+    known = table[table["face_pixels"].notna()].astype(dict.fromkeys(_NUMBERS, float))
+    pixels = known["width"] * known["height"] * known["num_frames"]
+    known["bits_per_pixel"] = 8 * known["size_bytes"] / pixels.where(pixels > 0)
+    # A number, because the model refuses a column of which nothing is known (a still has no rate).
+    known = known.fillna(dict.fromkeys((*_NUMBERS, "bits_per_pixel"), _UNKNOWN))
+    return known.astype(dict.fromkeys(_WORDS, "category"))[list(COLUMNS)]
 
 
-_NEEDED = [
-    "video_id",
-    "codec",
-    "container",
-    "width",
-    "height",
-    "num_frames",
-    "size_bytes",
-    "average_fps",
-    "duration_seconds",
-]
+_UNKNOWN = -1.0
+_WORDS = ("codec", "container")
+_NUMBERS = ("width", "height", "num_frames", "size_bytes", "average_fps", "duration_seconds")
+_NEEDED = ["video_id", *_WORDS, *_NUMBERS]
 
 
 def metadata_model(num_videos: int) -> HistGradientBoostingClassifier:
@@ -116,7 +110,8 @@ def find_shortcuts(
         seed: of the folds and the bootstrap.
 
     Returns:
-        None where fewer than two groups have one of the labels: nothing can be held out.
+        None where fewer than two groups have one of the labels, or so few that the rest would lack
+        it when some are held out.
     """
     num_groups = min(len(set(groups[labels == label].tolist())) for label in (0, 1))
     num_folds = min(_NUM_FOLDS, num_groups)
@@ -124,6 +119,8 @@ def find_shortcuts(
         return None
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     places = list(folds.split(table, labels, groups))
+    if any(len(np.unique(labels[fitted])) < 2 for fitted, _ in places):
+        return None
 
     def scores_of(features: pd.DataFrame) -> NDArray[np.float64]:
         model = metadata_model(len(features))

@@ -23,9 +23,10 @@ from reelcheck.records import ScoredSequence
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
+from storage.schemas import LEARNED, LOG, MANIFEST, SPLIT, VALIDATION, VIDEOS
 from storage.tables import Row, read_csv, read_metadata, read_rows, write_csv, write_table
 from storage.weights import read_weights, weights_to_bytes
+from tasks.links import fingerprints_of
 from tasks.member import Trained, train_member
 from tasks.parts import fold_splits, subset, training_parts
 from tasks.report import TrainingResult, write_report
@@ -174,6 +175,7 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
     write_csv(model.log_path, trained.log, LOG)
     write_table(model.split_path, split_rows, SPLIT, metadata={"split_hash": run.split_hash})
     write_table(model.validation_path, trained.validation, VALIDATION)
+    write_table(model.learned_path, _learned_rows(run, split_rows), LEARNED)
     logs: dict[int, list[Row]] = defaultdict(list)
     for row in trained.log:
         logs[row["fold"] or 0].append(row)
@@ -193,6 +195,21 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
         shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)
     shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card
+
+
+def _learned_rows(run: _Run, split_rows: Sequence[Row]) -> list[Row]:
+    """By which an evaluation on another store knows copies of what was learned from."""
+    videos = read_rows(run.layout.videos_path, VIDEOS)
+    frames, faces = fingerprints_of(videos, run.manifest)
+    return [
+        {
+            "video_id": row["video_id"],
+            "frames": frames.get(row["video_id"], []),
+            "faces": faces.get(row["video_id"], []),
+        }
+        for row in split_rows
+        if row["split"] in {"train", "val"}
+    ]
 
 
 def _finished(run: _Run, model: ModelLayout, split_rows: Sequence[Row]) -> ModelCard | None:

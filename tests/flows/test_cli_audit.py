@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flows.preprocess import preprocess
 from reelcheck.config import RunSettings
@@ -89,16 +90,17 @@ def changed(labels: Labels, changes: Labels) -> Labels:
 
 def frames_of(path: Path) -> list[RGB]:
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = container.decode(video=0)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
 
 
-def encode(path: Path, frames: Sequence[RGB], *, crf: int, key_frame_every: int) -> None:
+def encode(path: Path, pictures: Sequence[NDArray[Any]], *, crf: int, key_frame_every: int) -> None:
     with av.open(str(path), "w") as container:
         options = {"crf": str(crf), "g": str(key_frame_every), "threads": "1"}
         stream = container.add_stream("libx264", rate=Fraction(25), options=options)
         stream.pix_fmt = "yuv420p"
-        stream.height, stream.width = frames[0].shape[:2]
-        for pixels in frames:
+        stream.height, stream.width = pictures[0].shape[:2]
+        for pixels in pictures:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -203,15 +205,16 @@ def test_planted_leak_alone_is_named_with_exit_code_2(
     studio.relabel(changed(studio.labels, planted))
     result = audit(studio)
     assert result.exit_code == 2
-    assert studio.leaks() == {kind: {frozenset(files)}}
-    assert "1 leaks" in result.stdout
+    leaks = studio.leaks()
+    assert leaks[kind] == {frozenset(files)}
+    # A copied file looks like its original, too.
+    assert set().union(*leaks.values()) == {frozenset(files)}
+    assert f"{len(leaks)} leaks" in result.stdout
     assert "no leak" not in result.stdout
-    lines = result.stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
     for path, part in files:
         shown = str(studio.videos.resolve() / path)
-        [line] = [line for line in lines if shown in line]
-        assert [cell.strip() for cell in line.split("│")][1::2][0] == kind
-        assert f"│ {part} " in line
+        assert (kind, part) in {(row[1], row[3]) for row in rows if shown in row}
     assert str(studio.layout.audit_leaks_path) in result.stdout
 
 
@@ -302,3 +305,78 @@ def test_parts_of_the_split_count_and_not_those_that_labels_give(
     own.relabel(changed(given, {ORIGINAL: {"identity": "alice"}, TESTED: {"identity": "alice"}}))
     assert audit(own).exit_code == 2
     assert own.leaks() == {"person": {frozenset({(ORIGINAL, "train"), (TESTED, "test")})}}
+
+
+@pytest.fixture(scope="module")
+def told_by_compression(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 people, each once real and once fake: the same pictures, but fakes are coarser."""
+    folder = tmp_path_factory.mktemp("compression") / "videos"
+    for label in ("real", "fake"):
+        (folder / label).mkdir(parents=True)
+    for person in range(12):
+        frames = list(
+            render_frames(
+                identity_seed=100 + person,
+                clip_seed=person,
+                kind="real",
+                num_frames=25,
+                height=160,
+            )
+        )
+        for label, crf in (("real", 18), ("fake", 35)):
+            write_h264(folder / label / f"{person}.mp4", frames, fps=25, crf=crf)
+    return folder
+
+
+@pytest.mark.slow
+def test_compression_that_tells_the_label_fails_and_normalised_videos_pass(
+    told_by_compression: Path, reelcheck: Command, tmp_path: Path
+) -> None:
+    store, same, again = (tmp_path / name for name in ("store", "same", "again"))
+    workers = ("--workers", 2)
+    assert reelcheck("preprocess", told_by_compression, "--store", store, *workers).exit_code == 0
+    result = reelcheck("audit", store)
+    assert result.exit_code == 2
+    assert "shortcut: bits_per_pixel gives the label away" in result.stdout
+    assert "reelcheck normalise" in result.stdout
+    found = shortcuts_of(store)
+    assert found["verdict"] == "fail"
+    assert next(iter(found["by_column"])) == "bits_per_pixel"
+    assert found["by_column"]["bits_per_pixel"] > 0.95
+    # All else is alike, and so are the file names.
+    others = [auc for name, auc in found["by_column"].items() if name != "bits_per_pixel"]
+    assert max(*others, found["file_name"]) < 0.7
+
+    assert reelcheck("normalise", told_by_compression, "--out", same, *workers).exit_code == 0
+    assert reelcheck("preprocess", same, "--store", again, *workers).exit_code == 0
+    result = reelcheck("audit", again)
+    assert result.exit_code == 0, result.stdout
+    assert "gives the label away" not in result.stdout
+    assert shortcuts_of(again)["auc"]["value"] < 0.75
+
+
+def shortcuts_of(store: Path) -> dict[str, Any]:
+    text = find_preprocessed(store).audit_path.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)["shortcuts"]
+    return found
+
+
+def test_help_says_what_makes_it_fail(reelcheck: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = reelcheck("audit", "--help")
+    assert result.exit_code == 0
+    for words in ("Exit code 2", "audit.csv", "reelcheck audit store/"):
+        assert words in result.stdout
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["unlabelled", "no store"])
+def test_store_that_cannot_be_audited_gives_one_line(
+    reelcheck: Command, tmp_path: Path, tiny: Any, *, is_there: bool
+) -> None:
+    if is_there:
+        tiny.write_store(tmp_path / "store", [tiny.Clip(path="a.mp4", label=None)])
+    result = reelcheck("audit", tmp_path / "store")
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert ("--labels CSV" if is_there else "reelcheck preprocess") in line

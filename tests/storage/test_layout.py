@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from reelcheck.errors import StoreError
+from reelcheck.perturbations import DEFAULT_PERTURBATIONS
 from storage.layout import ModelLayout, StudyLayout, find_preprocessed, preprocessed
-from storage.outputs import ScoreLayout
+from storage.outputs import EvaluationLayout, ScoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import write_table
 
@@ -85,7 +86,9 @@ def test_files_of_a_model_all_lie_in_its_folder_under_different_names(tmp_path: 
         model.card_path,
         model.split_path,
         model.log_path,
-        model.evaluation_path,
+        model.evaluation("test", "0123").evaluation_path,
+        model.evaluation("test", "4567").evaluation_path,
+        model.evaluation("val", "0123").evaluation_path,
         model.validation_path,
         model.report_path,
         model.classification_path,
@@ -99,6 +102,27 @@ def test_files_of_a_model_all_lie_in_its_folder_under_different_names(tmp_path: 
     ]
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(model.path) for path in paths)
+
+
+def test_files_of_an_evaluation_all_lie_in_its_folder_under_different_names(
+    tmp_path: Path,
+) -> None:
+    output = EvaluationLayout(tmp_path)
+    paths = [
+        output.lock_path,
+        output.lock_holder_path,
+        output.videos_path,
+        output.evaluation_path,
+        output.robustness_path,
+        *(output.perturbed_path(perturbation.name) for perturbation in DEFAULT_PERTURBATIONS),
+        output.report_path,
+        output.model_card_path,
+        *(output.plot_path(name) for name in ("roc", "scores")),
+        *(output.faces_path(video_id) for video_id in ("v1", "v2")),
+    ]
+    assert len(set(paths)) == len(paths)
+    # A perturbation's name may hold a slash; its file lies beside the others all the same.
+    assert {len(path.relative_to(tmp_path).parts) for path in paths} == {1, 2}
 
 
 def test_what_an_unfinished_run_leaves_is_deleted_as_one_folder(tmp_path: Path) -> None:

@@ -18,9 +18,13 @@ from reelcheck.errors import StoreError
 from reelcheck.records import VideoResult
 from storage import schemas
 from storage.schemas import (
+    EVALUATED,
+    LABEL_COLUMNS,
+    LEARNED,
     LOG,
     MANIFEST,
     NORMALISED,
+    SCHEMA_VERSION,
     SCORES,
     SCORES_CSV,
     SEQUENCES,
@@ -48,6 +52,8 @@ ALL_SCHEMAS = {
     "validation": VALIDATION,
     "scores": SCORES,
     "scores_csv": SCORES_CSV,
+    "evaluated": EVALUATED,
+    "learned": LEARNED,
     "normalised": NORMALISED,
 }
 LOGIT_ROW = {
@@ -77,6 +83,8 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
 
 
 def simple_values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
+    if pa.types.is_fixed_size_binary(kind):
+        return st.binary(min_size=kind.byte_width, max_size=kind.byte_width)
     if pa.types.is_boolean(kind):
         return st.booleans()
     if pa.types.is_int64(kind):
@@ -121,6 +129,13 @@ def test_schemas_of_results_have_the_fields_of_the_record_in_its_order() -> None
     assert VIDEO_RESULTS.names == [n for n in wanted if n not in {"sequences", "stage_seconds"}]
 
 
+def test_evaluated_videos_have_the_columns_of_scores_and_those_of_labels() -> None:
+    assert EVALUATED.names[: len(SCORES)] == SCORES.names
+    own = {"component", "face_pixels"}
+    assert set(EVALUATED.names) == {*SCORES.names, *LABEL_COLUMNS, *own}
+    assert len(set(EVALUATED.names)) == len(EVALUATED)
+
+
 def test_write_table_missing_keys_become_null_and_others_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     write_table(path, [{"video_id": "v", "status": "ok", "unknown": 1}], VIDEO_RESULTS)
@@ -153,7 +168,7 @@ def test_metadata_given_is_stored_beside_table_name_and_version(tmp_path: Path) 
         >= {
             "split_hash": "abc",
             "reelcheck_table": "split",
-            "reelcheck_schema_version": "4",
+            "reelcheck_schema_version": SCHEMA_VERSION,
         }.items()
     )
 

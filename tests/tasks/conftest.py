@@ -1,5 +1,6 @@
-"""What tests of pictures share."""
+"""What tests of pictures and of evaluations share."""
 
+import shutil
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -8,6 +9,43 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+
+from storage.checkpoints import read_card, save_checkpoint
+from storage.layout import ModelLayout, StoreLayout
+from storage.schemas import LEARNED, SPLIT
+from storage.tables import read_metadata, read_rows, write_table
+from tasks.runtimes import open_runtime
+
+ModelOf = Callable[[Path, StoreLayout], ModelLayout]
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
+    """Folder of a model with random weights, to be copied; its ONNX files take seconds to make."""
+    model: ModelLayout = tiny.save_model(tmp_path_factory.mktemp("random") / "model")
+    open_runtime(model)
+    return model.path
+
+
+@pytest.fixture(scope="session")
+def model_of(random_model: Path) -> ModelOf:
+    """Gives a new folder the random model, as if it had been trained with a store's split."""
+
+    def make(folder: Path, layout: StoreLayout) -> ModelLayout:
+        model = ModelLayout(shutil.copytree(random_model, folder))
+        shutil.copy(layout.split_path, model.split_path)
+        learned = [
+            {"video_id": row["video_id"], "frames": [], "faces": []}
+            for row in read_rows(layout.split_path, SPLIT)
+            if row["split"] in {"train", "val"}
+        ]
+        write_table(model.learned_path, learned, LEARNED)
+        split_hash = read_metadata(layout.split_path)["split_hash"]
+        card = read_card(model).model_copy(update={"split_hash": split_hash})
+        save_checkpoint(model, model.weights_path.read_bytes(), card)
+        return model
+
+    return make
 
 
 @pytest.fixture

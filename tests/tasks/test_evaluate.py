@@ -1,10 +1,9 @@
-"""Held-out metrics: against scikit-learn, and only on what the model has not seen."""
+"""Held-out figures: against scikit-learn, and only on what the model has not seen."""
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,35 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
-from models.aggregation import AGGREGATIONS
 from models.batching import collate
 from models.dataset import CropDataset
 from models.detector import Detector
-from reelcheck.card import Calibration, ModelCard
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, StoreError
-from reelcheck.train_config import DetectorSettings, TrainSettings
+from reelcheck.records import FINGERPRINT_BYTES
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
-from storage.tables import read_metadata, read_rows, write_table
-from storage.weights import weights_to_bytes
+from storage.lock import run_lock
+from storage.outputs import EvaluationLayout
+from storage.schemas import EVALUATED, LEARNED, MANIFEST, SPLIT, VIDEOS
+from storage.tables import Row, read_metadata, read_rows, write_table
 from tasks.evaluate import evaluate
 
-WriteModel = Callable[[Path, StoreLayout], ModelLayout]
-CALIBRATION = Calibration(temperature=1.5, threshold=0.5, real_below=0.4, fake_from=0.6)
+ModelOf = Callable[[Path, StoreLayout], ModelLayout]
 
 
 @pytest.fixture
 def videos(tiny: Any) -> list[Any]:
-    """Fakes by two generators in the test part, and faces of which there are two."""
+    """Fakes by two generators in the test part, and faces of which there are up to three."""
     test = [
         tiny.Clip(
             path=f"test/{place}.mp4",
@@ -49,150 +53,189 @@ def videos(tiny: Any) -> list[Any]:
     return [*(clip for clip in tiny.three_parts() if clip.part != "test"), *test]
 
 
-@pytest.fixture
-def write_model(tiny: Any) -> WriteModel:
-    """Random weights with the store's split as the one that they were trained with."""
-    torch.manual_seed(0)
-    weights = weights_to_bytes(Detector(tiny.detector).state_dict())
-
-    def write(folder: Path, layout: StoreLayout) -> ModelLayout:
-        card = ModelCard(
-            model_id=sha256(weights).hexdigest()[:12],
-            detector=tiny.detector,
-            training=TrainSettings(detector=tiny.detector),
-            preprocessing=tiny.preprocessing,
-            preprocessing_hash=layout.preprocessing_hash,
-            split_hash=read_metadata(layout.split_path)["split_hash"],
-            calibration=CALIBRATION,
-            aggregation=AGGREGATIONS[0],
-            num_videos={},
-            validation={},
-            versions={},
-        )
-        model = ModelLayout(folder)
-        save_checkpoint(model, weights, card)
-        shutil.copy(layout.split_path, model.split_path)
-        return model
-
-    return write
+def write_store(tiny: Any, folder: Path, videos: list[Any], **changes: Any) -> StoreLayout:
+    """A store whose test labels are not what its pixels show: no figure is 0 or 1 by itself."""
+    shown = [
+        replace(clip, label=place // 2 % 2) if clip.part == "test" else clip
+        for place, clip in enumerate(videos)
+    ]
+    layout: StoreLayout = tiny.write_store(folder, shown, **changes)
+    tiny.write_tables(layout, videos)
+    return layout
 
 
 @pytest.fixture
 def layout(tmp_path: Path, tiny: Any, videos: list[Any]) -> StoreLayout:
-    return tiny.write_store(tmp_path / "store", videos)
+    return write_store(tiny, tmp_path / "store", videos)
 
 
 @pytest.fixture
-def model(tmp_path: Path, layout: StoreLayout, write_model: WriteModel) -> ModelLayout:
-    return write_model(tmp_path / "model", layout)
+def model(tmp_path: Path, model_of: ModelOf, layout: StoreLayout) -> ModelLayout:
+    return model_of(tmp_path / "model", layout)
 
 
-def scores_one_by_one(
-    layout: StoreLayout, settings: DetectorSettings, tested: Sequence[Any]
-) -> np.ndarray:
+def scores_one_by_one(layout: StoreLayout, tiny: Any, tested: Sequence[Any]) -> np.ndarray:
     """Score of each video by the plain rule, without any of the code under test."""
     torch.manual_seed(0)
-    detector = Detector(settings).eval()
+    detector = Detector(tiny.detector).eval()
     dataset = CropDataset(layout, read_rows(layout.manifest_path, MANIFEST))
     logits: dict[str, list[float]] = {}
     for index, row in enumerate(dataset.rows):
         with torch.no_grad():
             logit = detector(collate([dataset[index]])).logits_B.item()
         logits.setdefault(row["video_id"], []).append(logit)
-    return expit(np.array([max(logits[clip.video_id]) for clip in tested]) / 1.5)
+    worst = np.array([max(logits[clip.video_id]) for clip in tested])
+    return expit(worst / tiny.calibration.temperature)
 
 
-def test_metrics_equal_scikit_learn_on_the_test_part(
-    layout: StoreLayout, model: ModelLayout, tiny: Any, videos: list[Any]
-) -> None:
-    metrics = evaluate.fn(layout, model)
-    tested = [clip for clip in videos if clip.part == "test"]
-    scores = scores_one_by_one(layout, tiny.detector, tested)
-    labels = np.array([clip.label for clip in tested])
-    assert (metrics["num_videos"], metrics["num_fake"], metrics["num_model_error"]) == (10, 5, 0)
-    expected = {
+def figures(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    called = scores >= 0.5
+    return {
         "auc": roc_auc_score(labels, scores),
-        "accuracy": accuracy_score(labels, scores >= 0.5),
+        "average_precision": average_precision_score(labels, scores),
+        "accuracy": accuracy_score(labels, called),
+        "f1": f1_score(labels, called),
+        "brier": brier_score_loss(labels, scores),
         "log_loss": log_loss(labels, scores),
     }
-    for generator in ("swap", "mouth"):
+
+
+def add_failed_fake(layout: StoreLayout, *, part: str = "test", component: str = "ramp") -> None:
+    """A labelled fake without a face, as preprocess and split leave it."""
+    metadata = read_metadata(layout.split_path)
+    files = read_rows(layout.videos_path, VIDEOS)
+    video: Row = {"path": "ramp.mp4", "video_id": "ramp", "status": "no_face", "label": 1}
+    empty: Row = dict.fromkeys(VIDEOS.names)
+    write_table(layout.videos_path, [*files, {**empty, **video, "root": "/videos"}], VIDEOS)
+    dealt = {"component": component, "label": 1, "split": part, "has_crops": False}
+    rows = read_rows(layout.split_path, SPLIT)
+    write_table(
+        layout.split_path, [*rows, {"video_id": "ramp", **dealt}], SPLIT, metadata=metadata
+    )
+
+
+def test_figures_equal_those_of_the_network_by_scikit_learn(
+    layout: StoreLayout, model: ModelLayout, tiny: Any, videos: list[Any]
+) -> None:
+    found = evaluate.fn(layout, model)
+    tested = [clip for clip in videos if clip.part == "test"]
+    scores = scores_one_by_one(layout, tiny, tested)
+    labels = np.array([clip.label for clip in tested])
+    expected = figures(labels, scores)
+    assert {name: found["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    assert 0 < expected["auc"] < 1
+    assert (found["metrics"]["num_videos"], found["metrics"]["num_fake"]) == (10, 5)
+    called_real = (scores >= 0.5)[labels == 0]
+    assert found["false_alarms"]["share"] == pytest.approx(called_real.mean())
+    by_generator = {row["name"]: row for row in found["by"]["generator"]}
+    assert by_generator.keys() == {"swap", "mouth"}
+    for generator, row in by_generator.items():
         chosen = np.array([clip.generator in (None, generator) for clip in tested])
-        expected[f"auc_{generator}"] = roc_auc_score(labels[chosen], scores[chosen])
-    found = {name: metrics[name] for name in expected}
-    assert found == pytest.approx(expected, abs=1e-5)
-    assert (metrics["store_labelled"], metrics["store_scorable"]) == (22, 22)
+        auc = roc_auc_score(labels[chosen], scores[chosen])
+        assert row["auc"] == pytest.approx(auc, abs=1e-5)
 
 
-def test_metrics_are_written_with_the_model_they_belong_to(
+def test_figures_are_written_with_model_part_and_split(
     layout: StoreLayout, model: ModelLayout
 ) -> None:
-    metrics = evaluate.fn(layout, model)
-    assert json.loads(model.evaluation_path.read_text(encoding="utf-8")) == metrics
-    assert metrics["part"] == "test"
-    assert metrics["model_id"] == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
-    assert metrics["split_hash"] == read_metadata(layout.split_path)["split_hash"]
+    found = evaluate.fn(layout, model)
+    split_hash = read_metadata(layout.split_path)["split_hash"]
+    path = model.evaluation("test", split_hash).evaluation_path
+    assert json.loads(path.read_text(encoding="utf-8")) == found
+    assert (found["model_id"], found["part"], found["split_hash"]) == (
+        read_card(model).model_id,
+        "test",
+        split_hash,
+    )
 
 
-def test_second_call_measures_nothing(layout: StoreLayout, model: ModelLayout) -> None:
-    metrics = evaluate.fn(layout, model)
-    before = model.evaluation_path.read_bytes()
-    for shard in layout.done_shards():
-        layout.crops_path(shard, 0).unlink()
-    assert evaluate.fn(layout, model) == metrics
-    assert model.evaluation_path.read_bytes() == before
-
-
-def test_second_call_counts_the_store_anew(layout: StoreLayout, model: ModelLayout) -> None:
-    first = evaluate.fn(layout, model)
-    rows = read_rows(layout.videos_path, VIDEOS)
-    faceless = {**rows[0], "path": "train/ramp.mp4", "status": "no_face"}
-    unlabelled = {**rows[0], "path": "unlabelled.mp4", "label": None}
-    write_table(layout.videos_path, [*rows, faceless, unlabelled], VIDEOS)
-    second = evaluate.fn(layout, model)
-    assert (first["store_labelled"], first["store_scorable"]) == (22, 22)
-    assert second == {**first, "store_labelled": 23}
-    assert json.loads(model.evaluation_path.read_text(encoding="utf-8")) == second
+def test_video_that_failed_counts_in_coverage_and_as_wrong(
+    layout: StoreLayout, model: ModelLayout, tiny: Any, videos: list[Any]
+) -> None:
+    before = evaluate.fn(layout, model)
+    add_failed_fake(layout)
+    found = evaluate.fn(layout, model)
+    assert (found["num_videos"], found["num_scored"]) == (11, 10)
+    assert found["coverage"] == pytest.approx(10 / 11)
+    assert found["statuses"] == {"no_face": 1, "ok": 10}
+    assert found["metrics"] == before["metrics"]
+    # A fake that nobody judged passes for the surest real of all.
+    tested = [clip for clip in videos if clip.part == "test"]
+    scores = np.append(scores_one_by_one(layout, tiny, tested), -1.0)
+    labels = np.array([*(clip.label for clip in tested), 1])
+    worst = found["failed_as_wrong"]
+    assert worst["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-5)
+    assert worst["accuracy"] == pytest.approx(accuracy_score(labels, scores >= 0.5))
+    assert worst["auc"] < before["metrics"]["auc"]
 
 
 def test_video_without_a_finite_logit_is_counted_and_left_out(
-    tmp_path: Path, tiny: Any, videos: list[Any], write_model: WriteModel
+    tmp_path: Path, tiny: Any, videos: list[Any], model_of: ModelOf
 ) -> None:
     spoiled = [
         # A time stamp that is no number makes a logit that is none.
-        tiny.Clip(**{**vars(clip), "first_second": math.nan}) if clip.path == "test/3.mp4" else clip
+        replace(clip, first_second=math.nan) if clip.path == "test/3.mp4" else clip
         for clip in videos
     ]
-    layout = tiny.write_store(tmp_path / "store", spoiled)
-    metrics = evaluate.fn(layout, write_model(tmp_path / "model", layout))
+    layout = write_store(tiny, tmp_path / "store", spoiled)
+    found = evaluate.fn(layout, model_of(tmp_path / "model", layout))
     tested = [clip for clip in spoiled if clip.part == "test" and clip.path != "test/3.mp4"]
-    labels = np.array([clip.label for clip in tested])
-    scores = scores_one_by_one(layout, tiny.detector, tested)
-    assert (metrics["num_model_error"], metrics["num_videos"], metrics["num_fake"]) == (1, 9, 4)
-    expected = {
-        "auc": roc_auc_score(labels, scores),
-        "accuracy": accuracy_score(labels, scores >= 0.5),
-        "log_loss": log_loss(labels, scores),
-    }
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    expected = figures(
+        np.array([clip.label for clip in tested]), scores_one_by_one(layout, tiny, tested)
+    )
+    assert found["statuses"] == {"model_error": 1, "ok": 9}
+    assert (found["metrics"]["num_videos"], found["metrics"]["num_fake"]) == (9, 4)
+    assert {name: found["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
 
 
-def test_metrics_of_an_earlier_split_are_not_reused(
-    layout: StoreLayout, model: ModelLayout, tiny: Any, videos: list[Any]
+def test_second_call_judges_nothing_and_finds_the_same(
+    layout: StoreLayout, model: ModelLayout
 ) -> None:
-    first = evaluate.fn(layout, model)
+    found = evaluate.fn(layout, model)
+    output = model.evaluation("test", found["split_hash"])
+    before = output.evaluation_path.read_bytes(), output.videos_path.stat().st_mtime_ns
+    for shard in layout.done_shards():
+        layout.crops_path(shard, 0).unlink()
+    assert evaluate.fn(layout, model) == found
+    after = output.evaluation_path.read_bytes(), output.videos_path.stat().st_mtime_ns
+    assert after == before
+
+
+def test_evaluation_that_was_killed_between_its_files_is_finished(
+    layout: StoreLayout, model: ModelLayout
+) -> None:
+    found = evaluate.fn(layout, model)
+    output = model.evaluation("test", found["split_hash"])
+    output.evaluation_path.unlink()
+    (output.path / ".videos.parquet.0123.tmp").write_bytes(b"a crash leaves this")
+    assert evaluate.fn(layout, model) == found
+    assert output.evaluation_path.exists()
+
+
+def test_figures_of_an_earlier_split_are_not_reused(
+    layout: StoreLayout, model: ModelLayout, tiny: Any, videos: list[Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = evaluate.fn(layout, model, out=out)
     tiny.write_tables(layout, videos[:-2])
-    second = evaluate.fn(layout, model)
+    second = evaluate.fn(layout, model, out=out)
     assert (first["num_videos"], second["num_videos"]) == (10, 8)
     assert first["split_hash"] != second["split_hash"]
+    assert len(read_rows(EvaluationLayout(out).videos_path, EVALUATED)) == 8
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_parts_that_the_model_learned_from_are_refused(
-    layout: StoreLayout, model: ModelLayout, part: str
+def test_parts_that_the_model_learned_from_are_refused_and_nothing_is_written(
+    layout: StoreLayout, model: ModelLayout, part: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(MismatchError, match="learned from"):
+    before = sorted(model.path.rglob("*"))
+    with pytest.raises(MismatchError, match="learned from") as caught:
         evaluate.fn(layout, model, part=part)
-    assert not model.evaluation_path.exists()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MismatchError, match="learned from"):
+        evaluate.fn(layout, model, part=part, out=tmp_path / "out")
+    assert sorted(model.path.rglob("*")) == before
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
@@ -214,39 +257,96 @@ def test_test_part_is_refused_when_one_of_its_videos_was_learned_from(
     tiny: Any,
     layout: StoreLayout,
     videos: list[Any],
-    write_model: WriteModel,
+    model_of: ModelOf,
     learned_in: str,
 ) -> None:
     moved = [
-        tiny.Clip(**{**vars(clip), "part": learned_in}) if clip.path == "test/3.mp4" else clip
-        for clip in videos
+        replace(clip, part=learned_in) if clip.path == "test/3.mp4" else clip for clip in videos
     ]
-    model = write_model(tmp_path / "model", tiny.write_store(tmp_path / "earlier", moved))
+    earlier = write_store(tiny, tmp_path / "earlier", moved)
+    model = model_of(tmp_path / "model", earlier)
     with pytest.raises(MismatchError, match="1 of these videos"):
         evaluate.fn(layout, model)
+
+
+def test_test_part_is_refused_when_one_of_its_videos_is_tied_to_what_was_learned_from(
+    layout: StoreLayout, model: ModelLayout, videos: list[Any]
+) -> None:
+    # A new video of a person who was learned from, under the name of that person's component.
+    [learned] = [clip for clip in videos if clip.path == "train/real_0.mp4"]
+    add_failed_fake(layout, component=learned.video_id)
+    with pytest.raises(MismatchError, match="1 of these videos .* for example ramp.mp4;"):
+        evaluate.fn(layout, model)
+
+
+@pytest.mark.parametrize("what", ["frames", "faces"])
+@pytest.mark.parametrize("is_alike", [False, True], ids=["stranger", "copy"])
+def test_copy_of_what_was_learned_from_is_known_by_its_looks_in_another_split(
+    layout: StoreLayout, model: ModelLayout, videos: list[Any], what: str, is_alike: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    known, other = (rng.bytes(FINGERPRINT_BYTES) for _ in range(2))
+    # A few of its bits differ, as after another compression.
+    seen = bytes([known[0] ^ 3, *known[1:]]) if is_alike else other
+    [clip] = [clip for clip in videos if clip.path == "test/3.mp4"]
+    path, schema = {
+        "frames": (layout.videos_path, VIDEOS),
+        "faces": (layout.manifest_path, MANIFEST),
+    }[what]
+    rows = read_rows(path, schema)
+    for row in rows:
+        if row["path"] == clip.path:
+            row["fingerprints"] = [seen]
+    write_table(path, rows, schema)
+    learned = read_rows(model.learned_path, LEARNED)
+    learned[0][what] = [known]
+    write_table(model.learned_path, learned, LEARNED)
+    # The store was divided anew; by ids nothing is on two sides.
+    split_rows = read_rows(layout.split_path, SPLIT)
+    write_table(layout.split_path, split_rows, SPLIT, metadata={"split_hash": "another"})
+    if is_alike:
+        with pytest.raises(MismatchError, match=r"1 of these videos .* for example test/3\.mp4"):
+            evaluate.fn(layout, model)
+    else:
+        assert evaluate.fn(layout, model)["num_videos"] == 10
 
 
 def test_other_preprocessing_is_refused(
     tmp_path: Path, tiny: Any, model: ModelLayout, videos: list[Any]
 ) -> None:
     other = PreprocessSettings.model_validate({**tiny.preprocessing.model_dump(), "margin": 1.5})
-    layout = tiny.write_store(tmp_path / "other", videos, settings=other)
+    layout = write_store(tiny, tmp_path / "other", videos, settings=other)
     with pytest.raises(MismatchError, match=layout.preprocessing_hash):
         evaluate.fn(layout, model)
 
 
-def test_empty_part_is_refused(
-    tmp_path: Path, tiny: Any, videos: list[Any], write_model: WriteModel
+@pytest.mark.parametrize("has_failed", [False, True], ids=["no video", "failed videos only"])
+def test_part_without_anything_to_judge_is_refused(
+    tmp_path: Path, tiny: Any, videos: list[Any], model_of: ModelOf, has_failed: bool
 ) -> None:
-    layout = tiny.write_store(tmp_path, [clip for clip in videos if clip.part != "test"])
-    with pytest.raises(StoreError, match="test part"):
-        evaluate.fn(layout, write_model(tmp_path / "model", layout))
+    clips = [clip for clip in videos if clip.part != "test"]
+    layout = write_store(tiny, tmp_path / "store", clips)
+    if has_failed:
+        add_failed_fake(layout)
+    with pytest.raises(StoreError, match=r"the test part holds no videos; run: reelcheck split"):
+        evaluate.fn(layout, model_of(tmp_path / "model", layout))
 
 
-def test_auc_is_none_when_the_part_has_one_label(
-    tmp_path: Path, tiny: Any, videos: list[Any], write_model: WriteModel
+def test_place_that_another_run_writes_to_is_refused(
+    layout: StoreLayout, model: ModelLayout, tmp_path: Path
+) -> None:
+    with run_lock(EvaluationLayout(tmp_path / "out")):
+        with pytest.raises(StoreError, match="in use by another run"):
+            evaluate.fn(layout, model, out=tmp_path / "out")
+
+
+def test_figures_that_need_both_labels_are_none_and_it_is_said_why(
+    tmp_path: Path, tiny: Any, videos: list[Any], model_of: ModelOf
 ) -> None:
     only_real = [clip for clip in videos if clip.part != "test" or not clip.label]
-    layout = tiny.write_store(tmp_path, only_real)
-    metrics = evaluate.fn(layout, write_model(tmp_path / "model", layout))
+    layout = write_store(tiny, tmp_path / "store", only_real)
+    found = evaluate.fn(layout, model_of(tmp_path / "model", layout))
+    metrics = found["metrics"]
     assert (metrics["num_videos"], metrics["auc"], metrics["f1"]) == (5, None, None)
+    assert "every scored video is real" in found["undefined"]["auc"]
+    assert 0 <= found["false_alarms"]["share"] <= 1

@@ -124,7 +124,7 @@ def row_of(path: str = "a/b.mp4", *, score: float | None = None, **changes: Any)
     frame = {"track_id": 3, "weight": 0.5, "is_evidence": True}
     row |= {"status": "ok", "reason": None, "score": score, "logit": 0.25}
     row |= {"verdict": verdict_of(score, CALIBRATION), "duration_seconds": 8.0}
-    row |= CALIBRATION.model_dump(exclude={"temperature"})
+    row |= CALIBRATION.model_dump(exclude={"temperature", "threshold_rule"})
     row |= {"width": 640, "height": 360, "segments": [judged]}
     row["tracks"] = [{**judged, "box_xyxy": [10.0, 20.0, 90.0, 100.0]}]
     row["frames"] = [

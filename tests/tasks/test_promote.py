@@ -11,7 +11,7 @@ from tasks.promote import decide, promote
 
 
 def metrics(auc: float | None) -> dict[str, Any]:
-    return {"auc": auc, "f1": 0.5}
+    return {"metrics": {"auc": auc, "f1": 0.5}}
 
 
 CASES = pytest.mark.parametrize(

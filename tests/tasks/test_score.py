@@ -355,7 +355,7 @@ def test_refusals_say_why_and_write_nothing(
 
 def test_output_in_use_is_refused(request_of: Callable[..., ScoreRequest], tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from storage.layout import ScoreLayout\n"
+        "import sys; from pathlib import Path; from storage.outputs import ScoreLayout\n"
         "from storage.lock import run_lock\n"
         "with run_lock(ScoreLayout(Path(sys.argv[1]))): print('held', flush=True); input()\n"
     )
