@@ -22,12 +22,7 @@ def audit(store: Path, preprocessing: str | None = None) -> Audit:
         preprocessing: hash of the preprocessing to use, if the store holds several.
     """
     found = audit_step(find_preprocessed(store, preprocessing))
-    rows = leak_rows(found.leaks)[:_MAX_ROWS]
-    create_markdown_artifact(
-        f"{len(found.leaks)} leaks\n\n"
-        + markdown_table(
-            ("kind", "what", "part", "label", "file"), [tuple(row.values()) for row in rows]
-        ),
-        key="audit",
-    )
+    rows = [tuple(row.values()) for row in leak_rows(found.leaks)[:_MAX_ROWS]]
+    table = markdown_table(("", "in common", "which", "part", "label", "file"), rows)
+    create_markdown_artifact(f"{len(found.leaks)} leaks\n\n{table}", key="audit")
     return found

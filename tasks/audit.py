@@ -5,6 +5,7 @@ table give. Nothing is taken on trust: what ties videos together is found anew.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -23,6 +24,8 @@ from tasks.links import Tie, components, find_ties, likenesses_of
 from tasks.shortcuts import Shortcuts, find_shortcuts, metadata_table
 from tasks.split import SPLITS, labelled_files
 
+CONTRADICTION = "opposite labels"
+"""Kind of a leak that is none: copies of one video with different labels, in whatever parts."""
 UNBALANCED_FROM = 0.2
 """Difference between a part's share of fakes and that of all videos."""
 
@@ -41,7 +44,7 @@ class Leak:
     """Something that files in several parts have in common."""
 
     kind: str
-    """As in ``Tie``."""
+    """As in ``Tie``, or ``CONTRADICTION``."""
     value: str
     files: tuple[LeakedFile, ...]
 
@@ -100,13 +103,13 @@ def audit(layout: StoreLayout) -> Audit:
     parts = [_part(file, split_of) for file in files]
     found = Audit(
         parts_from="split" if split_of is not None else "given" if any(parts) else "none",
-        leaks=tuple(_leaks(files, ties, parts)),
+        leaks=(*_contradictions(videos, split_of), *_leaks(files, ties, parts)),
         counts=_counts(files, parts),
         num_near_duplicates=len({(pair.first, pair.second) for pair in likenesses}),
         shortcuts=_shortcuts(files, videos, manifest, ties),
     )
     with atomic_path(layout.audit_leaks_path) as temporary:
-        rows, names = leak_rows(found.leaks), ["kind", "value", "part", "label", "path"]
+        rows, names = leak_rows(found.leaks), ["leak", "kind", "value", "part", "label", "path"]
         pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
     draw_audit(layout.audit_plot_path, counts=found.counts, shortcuts=found.shortcuts)
     write_text(layout.audit_path, json.dumps(_as_json(found), indent=2) + "\n")
@@ -117,13 +120,14 @@ def leak_rows(leaks: Iterable[Leak]) -> list[Row]:
     """One row per file of each leak."""
     return [
         {
+            "leak": str(number),
             "kind": leak.kind,
             "value": leak.value,
             "part": file.part,
             "label": "fake" if file.label else "real",
             "path": file.path,
         }
-        for leak in leaks
+        for number, leak in enumerate(leaks, start=1)
         for file in leak.files
     ]
 
@@ -167,25 +171,41 @@ def _leaks(
             yield Leak(
                 kind=tie.kind,
                 value=tie.value,
-                files=tuple(
-                    LeakedFile(
-                        part=str(parts[member]),
-                        path=str(PurePosixPath(files[member]["root"], files[member]["path"])),
-                        label=files[member]["label"],
-                    )
-                    for member in placed
-                ),
+                files=tuple(_leaked(files[member], parts[member]) for member in placed),
             )
+
+
+def _contradictions(videos: Iterable[Row], split_of: Mapping[str, str] | None) -> Iterator[Leak]:
+    """Contents of which one copy is said to be real and another fake."""
+    copies: dict[str, list[Row]] = defaultdict(list)
+    for file in videos:
+        if file["video_id"] is not None and file["label"] is not None:
+            copies[file["video_id"]].append(file)
+    for _, files in sorted(copies.items()):
+        if len({file["label"] for file in files}) > 1:
+            yield Leak(
+                kind=CONTRADICTION,
+                value=min(file["path"] for file in files),
+                files=tuple(_leaked(file, _part(file, split_of)) for file in files),
+            )
+
+
+def _leaked(file: Row, part: str | None) -> LeakedFile:
+    path = str(PurePosixPath(file["root"], file["path"]))
+    return LeakedFile(part=part or "none", path=path, label=file["label"])
 
 
 def _counts(files: Sequence[Row], parts: Sequence[str | None]) -> dict[str, dict[str, int]]:
     """Videos with crops per part and label; files in no part under ``none``."""
     counts = {part: {"real": 0, "fake": 0} for part in (*SPLITS, "none")}
-    seen: set[str] = set()
+    found: dict[str, tuple[str, int]] = {}
     for file, part in zip(files, parts, strict=True):
-        if file["label"] is not None and file["has_crops"] and file["video_id"] not in seen:
-            seen.add(file["video_id"])
-            counts[part or "none"]["fake" if file["label"] else "real"] += 1
+        # Of copies one may be in a part and another in none.
+        is_better = part is not None or file["video_id"] not in found
+        if file["label"] is not None and file["has_crops"] and is_better:
+            found[file["video_id"]] = (part or "none", file["label"])
+    for part, label in found.values():
+        counts[part]["fake" if label else "real"] += 1
     return {part: labels for part, labels in counts.items() if any(labels.values())}
 
 

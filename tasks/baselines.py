@@ -85,12 +85,10 @@ def _metadata_scores(scored: Sequence[Row], layout: StoreLayout) -> list[float] 
         if row["split"] in {"train", "val"} and row["has_crops"]
     }
     known = table.loc[[video_id for video_id in table.index if video_id in label_of]]
-    # The model cannot be fitted on a column without any value, such as the frame rate of pictures.
-    known = known.dropna(axis="columns", how="all")
     labels = [label_of[video_id] for video_id in known.index]
     if len(set(labels)) < 2 or not scored:
         return None
     model = metadata_model(len(labels)).fit(known, labels)
-    wanted = table.loc[[row["video_id"] for row in scored], known.columns]
+    wanted = table.loc[[row["video_id"] for row in scored]]
     scores: list[float] = model.predict_proba(wanted)[:, 1].tolist()
     return scores

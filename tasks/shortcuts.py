@@ -72,12 +72,19 @@ def metadata_table(videos: Sequence[Row], manifest: Sequence[Row]) -> pd.DataFra
     known = table[table["face_pixels"].notna()].astype(dict.fromkeys(_NUMBERS, float))
     pixels = known["width"] * known["height"] * known["num_frames"]
     known["bits_per_pixel"] = 8 * known["size_bytes"] / pixels.where(pixels > 0)
+    if known["bits_per_pixel"].nunique() > 1:
+        # Trees see order, not size: without this, encoders that were asked for the same rate would
+        # tell labels apart by a thousandth of it.
+        known["bits_per_pixel"] *= np.random.default_rng(0).normal(1, _SAME_RATE, len(known))
     # A number, because the model refuses a column of which nothing is known (a still has no rate).
     known = known.fillna(dict.fromkeys((*_NUMBERS, "bits_per_pixel"), _UNKNOWN))
     return known.astype(dict.fromkeys(_WORDS, "category"))[list(COLUMNS)]
 
 
 _UNKNOWN = -1.0
+_SAME_RATE = 0.02
+"""Relative difference of bit rates below which they are the same: what an encoder's rate control
+keeps to (``tasks/normalise.py``)."""
 _WORDS = ("codec", "container")
 _NUMBERS = ("width", "height", "num_frames", "size_bytes", "average_fps", "duration_seconds")
 _NEEDED = ["video_id", *_WORDS, *_NUMBERS]

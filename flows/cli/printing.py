@@ -61,7 +61,7 @@ def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
         console.print("[green]no leak[/]: no two parts have anything in common", highlight=False)
     else:
         rows = leak_rows(found.leaks)
-        table = Table("in common", "which", "part", "label", title=f"{len(found.leaks)} leaks")
+        table = Table("", "in common", "which", "part", "label", title=f"{len(found.leaks)} leaks")
         table.add_column("file", overflow="fold")
         for row in rows[:max_rows]:
             table.add_row(*(escape(str(value)) for value in row.values()))

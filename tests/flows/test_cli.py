@@ -15,6 +15,7 @@ COMMANDS = (
     "normalise",
     "inspect",
     "split",
+    "audit",
     "recipes",
     "train",
     "evaluate",

@@ -17,9 +17,9 @@ from models.dataset import CropDataset
 from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import settings_hash
 from storage.checkpoints import read_card
-from storage.layout import ModelLayout, StudyLayout
+from storage.layout import ModelLayout, StudyLayout, find_preprocessed
 from storage.schemas import SPLIT
-from storage.tables import read_rows
+from storage.tables import read_metadata, read_rows, write_table
 from storage.weights import read_weights, weights_to_bytes
 
 Command = Callable[..., Any]
@@ -86,11 +86,24 @@ def test_recipe_with_folds_trains_an_ensemble_that_can_be_evaluated(
     assert "report.md" in result.stdout
     again = reelcheck("evaluate", store, "--model", tmp_path)
     assert again.exit_code == 0, again.stderr
-    measured = json.loads(model.evaluation_path.read_text(encoding="utf-8"))
+    path = model.evaluation("test", str(card.split_hash)).evaluation_path
+    measured = json.loads(path.read_text(encoding="utf-8"))
     assert measured["model_id"] == card.model_id
+    assert f"figures: {path}" in again.stdout.splitlines()
+    assert "Held-out figures" in again.stdout
+    assert f"{measured['num_scored']} of {measured['num_videos']} videos" in again.stdout
     refused = reelcheck("evaluate", store, "--model", tmp_path, "--part", "val")
     assert refused.exit_code == 3
     assert "learned from" in error_line(refused)
+    assert not list((model.path / "evaluations").glob("val-*"))
+    rows = [{**row, "split": row["split"].replace("test", "train")} for row in split]
+    layout = find_preprocessed(store)
+    kept = layout.split_path.read_bytes()
+    write_table(layout.split_path, rows, SPLIT, metadata=read_metadata(layout.split_path))
+    refused = reelcheck("evaluate", store, "--model", tmp_path)
+    layout.split_path.write_bytes(kept)
+    assert refused.exit_code == 2
+    assert "the test part holds no videos" in error_line(refused)
 
 
 @pytest.mark.prefect

@@ -17,7 +17,7 @@ from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.outputs import ScoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
-from storage.tables import read_rows
+from storage.tables import read_metadata, read_rows
 from tasks.faces.weights import configured_face_model_sha256
 from tasks.synthetic.clip import render_frames
 
@@ -96,8 +96,12 @@ def test_pictures_are_learned_from_and_scored_in_one_table_with_a_video(
     }
     result = reelcheck("evaluate", tree.store, "--model", tree.model)
     assert result.exit_code == 0, result.stderr
-    path = ModelLayout(tree.model).evaluation_path
-    assert json.loads(path.read_text(encoding="utf-8"))["num_videos"] == 4
+    split_hash = read_metadata(tree.layout.split_path)["split_hash"]
+    path = ModelLayout(tree.model).evaluation("test", split_hash).evaluation_path
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (found["num_videos"], found["coverage"]) == (4, 1.0)
+    # Of pictures no frame rate is known; the rest is compared with all the same.
+    assert "metadata" in {row["name"] for row in found["baselines"]}
     inbox = tmp_path / "inbox"
     shutil.copytree(tree.source / "test", inbox)
     shutil.copy(face_video, inbox / "clip.mp4")

@@ -66,7 +66,7 @@ def answer(tmp_path: Path, layout: StoreLayout, model: ModelLayout) -> Answer:
 
 
 def add_failed(layout: StoreLayout, **statuses: str) -> None:
-    """Labelled fakes without crops in the test part, by name, as preprocess and split leave them."""
+    """Labelled fakes without crops in the test part, by name, as the store would hold them."""
     metadata = read_metadata(layout.split_path)
     files = read_rows(layout.videos_path, VIDEOS)
     split_rows = read_rows(layout.split_path, SPLIT)

@@ -14,7 +14,7 @@ from reelcheck.errors import StoreError
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
-from tasks.audit import Audit, Leak, LeakedFile, audit, leak_rows
+from tasks.audit import CONTRADICTION, Audit, Leak, LeakedFile, audit, leak_rows
 from tasks.audit_plot import draw_audit
 from tasks.shortcuts import COLUMNS, Shortcuts
 from tasks.split import LEFT_OUT
@@ -139,7 +139,7 @@ def test_written_files_say_the_same_as_the_record(layout: StoreLayout) -> None:
 
 def test_without_a_leak_the_table_has_its_header(layout: StoreLayout) -> None:
     run(layout)
-    header = "kind,value,part,label,path\n"
+    header = "leak,kind,value,part,label,path\n"
     assert layout.audit_leaks_path.read_text(encoding="utf-8") == header
 
 
@@ -186,6 +186,19 @@ def test_store_without_parts_has_nothing_to_leak_between(layout: StoreLayout) ->
     assert json.loads(layout.audit_path.read_text(encoding="utf-8"))["shortcuts"] is None
     with Image.open(layout.audit_plot_path) as picture:
         assert picture.width == 1200
+
+
+def test_copies_with_opposite_labels_are_named_whatever_their_parts(layout: StoreLayout) -> None:
+    copy = {**row_of(layout, "train/real_0.mp4"), "path": "copy.mp4", "label": 1, "source": None}
+    add(layout, copy)
+    found = run(layout)
+    assert not found.is_clean
+    assert (CONTRADICTION, "copy.mp4") in [(leak.kind, leak.value) for leak in found.leaks]
+    [files] = [leak.files for leak in found.leaks if leak.kind == CONTRADICTION]
+    assert {(file.path, file.label) for file in files} == {
+        ("/videos/train/real_0.mp4", 0),
+        ("/videos/copy.mp4", 1),
+    }
 
 
 def test_video_that_is_left_out_leaks_nothing(layout: StoreLayout) -> None:

@@ -109,9 +109,7 @@ def add_failed_fake(layout: StoreLayout, *, part: str = "test", component: str =
     write_table(layout.videos_path, [*files, {**empty, **video, "root": "/videos"}], VIDEOS)
     dealt = {"component": component, "label": 1, "split": part, "has_crops": False}
     rows = read_rows(layout.split_path, SPLIT)
-    write_table(
-        layout.split_path, [*rows, {"video_id": "ramp", **dealt}], SPLIT, metadata=metadata
-    )
+    write_table(layout.split_path, [*rows, {"video_id": "ramp", **dealt}], SPLIT, metadata=metadata)
 
 
 def test_figures_equal_those_of_the_network_by_scikit_learn(
@@ -275,7 +273,7 @@ def test_test_part_is_refused_when_one_of_its_videos_is_tied_to_what_was_learned
     # A new video of a person who was learned from, under the name of that person's component.
     [learned] = [clip for clip in videos if clip.path == "train/real_0.mp4"]
     add_failed_fake(layout, component=learned.video_id)
-    with pytest.raises(MismatchError, match="1 of these videos .* for example ramp.mp4;"):
+    with pytest.raises(MismatchError, match=r"1 of these videos .* for example ramp\.mp4;"):
         evaluate.fn(layout, model)
 
 
@@ -335,9 +333,9 @@ def test_part_without_anything_to_judge_is_refused(
 def test_place_that_another_run_writes_to_is_refused(
     layout: StoreLayout, model: ModelLayout, tmp_path: Path
 ) -> None:
-    with run_lock(EvaluationLayout(tmp_path / "out")):
-        with pytest.raises(StoreError, match="in use by another run"):
-            evaluate.fn(layout, model, out=tmp_path / "out")
+    out = tmp_path / "out"
+    with run_lock(EvaluationLayout(out)), pytest.raises(StoreError, match="in use by another run"):
+        evaluate.fn(layout, model, out=out)
 
 
 def test_figures_that_need_both_labels_are_none_and_it_is_said_why(

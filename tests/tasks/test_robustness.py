@@ -1,4 +1,4 @@
-"""The same rendered videos after a perturbation: what changes, what must not, and what is redone."""
+"""Rendered videos after a perturbation: what changes, what must not, and what is redone."""
 
 import os
 import shutil
@@ -98,9 +98,7 @@ def before(videos: Videos, source: Path) -> list[Row]:
     shards = shards_of(contents_of(identify(find_files(source), [])), shard_size=2)
     with DecodePool(shards, videos.card.preprocessing, RUN) as pool:
         results = [result for shard in shards for result in pool.results(shard)]
-    return judged_rows(
-        results, videos.known, videos.card, videos.runtime, on_row=lambda: None
-    )
+    return judged_rows(results, videos.known, videos.card, videos.runtime, on_row=lambda: None)
 
 
 def measured(perturbation: Perturbation, before: list[Row], after: list[Row]) -> Row:
@@ -267,9 +265,7 @@ def test_figures_are_those_of_scikit_learn(
     scored = [r for r in after if r["score"] is not None]
     assert row["coverage"] == len(scored) / len(after)
     both = [
-        (b, a)
-        for b, a in zip(before, after, strict=True)
-        if None not in {b["score"], a["score"]}
+        (b, a) for b, a in zip(before, after, strict=True) if None not in {b["score"], a["score"]}
     ]
     auc = auc_of([r["label"] for r in scored], [r["score"] for r in scored])
     own = [b["label"] for b, _ in both]

@@ -3,6 +3,7 @@
 import csv
 import importlib.metadata
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
-from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION
-from storage.tables import read_csv, read_metadata, read_rows
+from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION, VIDEOS
+from storage.tables import read_csv, read_metadata, read_rows, write_table
 from tasks.networks import load_detector
 from tasks.parts import rows_by_split
+from tasks.split import split
 from tasks.train import train
 
 
@@ -69,6 +71,7 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_training_writes_all_files_and_leaves_nothing_else(model: ModelLayout) -> None:
     pictures = {f"plots/{name}.png" for name in ("curves", "confusion", "roc", "precision_recall")}
     tables = {"split.parquet", "log.csv", "validation.parquet", "classification.json"}
+    tables.add("learned.parquet")
     model_files = {"model.safetensors", "card.json", "report.md"}
     assert set(files_of(model.path)) == {*model_files, *tables, *pictures}
 
@@ -217,6 +220,35 @@ def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: 
     card = train.fn(layout, ModelLayout(tmp_path / "model"), tiny.training)
     known = read_card(model)
     assert (card.model_id, card.calibration) == (known.model_id, known.calibration)
+
+
+def test_labels_of_given_test_videos_change_nothing_that_is_learned_or_fitted(
+    tiny: Any, tmp_path: Path
+) -> None:
+    clips = tiny.three_parts()
+    cards, weights = [], []
+    for name, is_changed in (("as they are", False), ("by chance", True)):
+        known = [
+            replace(clip, label=place // 2 % 2) if is_changed and clip.part == "test" else clip
+            for place, clip in enumerate(clips)
+        ]
+        layout = tiny.write_store(tmp_path / name / "store", clips)
+        tiny.write_tables(layout, known)
+        layout.split_path.unlink()
+        # What the column ``split`` of a labels table gives.
+        part_of = {clip.path: clip.part for clip in clips}
+        files = read_rows(layout.videos_path, VIDEOS)
+        given = [{**file, "split": part_of[file["path"]]} for file in files]
+        write_table(layout.videos_path, given, VIDEOS)
+        split.fn(layout, None)
+        model = ModelLayout(tmp_path / name / "model")
+        cards.append(train.fn(layout, model, tiny.training))
+        weights.append(model.weights_path.read_bytes())
+    one, other = cards
+    assert one.split_hash != other.split_hash
+    assert sha256(weights[0]).hexdigest() == sha256(weights[1]).hexdigest()
+    assert (one.calibration, one.aggregation) == (other.calibration, other.aggregation)
+    assert one.validation == other.validation
 
 
 def test_card_is_plain_json_that_reads_back_the_same(model: ModelLayout, card: ModelCard) -> None:
