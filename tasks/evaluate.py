@@ -1,7 +1,7 @@
 """A checkpoint on labelled videos that it has never seen -> every figure, and the report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from storage.atomic import write_text
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.lock import run_lock
+from storage.outputs import EvaluationLayout
 from storage.tables import Row, read_metadata
 from tasks.answers import (
     answer_key,
@@ -54,9 +55,10 @@ def evaluate(
         with_report: write pictures, page and model card, too.
 
     Returns:
-        What ``evaluate_table`` gives, with ``model_id``, ``split_hash`` and ``part``; ``raw_ece``,
-        the expected calibration error of the logits as they come;
-        ``baselines`` on the same videos; and ``robustness``, a row per perturbation.
+        What ``evaluate_table`` gives, with ``model_id``, ``evaluated`` (a hash of what was judged),
+        ``split_hash`` and ``part``; ``raw_ece``, the expected calibration error of the logits as
+        they come; ``baselines`` on the same videos; and ``robustness``, a row per perturbation, of
+        earlier runs on the same answers, too.
 
     Raises:
         MismatchError: other preprocessing, or the model has learned from some of these videos.
@@ -67,29 +69,42 @@ def evaluate(
     known = unseen_videos(layout, model, part=part)
     with run_lock(output):
         rows = evaluated_rows(layout, model, known, output)
-        robustness = []
+        key = answer_key(card, known)
+        robustness = _earlier_robustness(output, key)
         if perturbations:
-            runtime, key = open_runtime(model), answer_key(card, known)
+            runtime = open_runtime(model)
             for perturbation in perturbations:
                 after = perturbed_rows(
                     perturbation, known, card, runtime, output, run=run or RunSettings(), key=key
                 )
-                threshold = card.calibration.threshold
-                robustness.append(robustness_row(perturbation, rows, after, threshold=threshold))
-            write_robustness(output.robustness_path, robustness)
+                row = robustness_row(
+                    perturbation, rows, after, threshold=card.calibration.threshold
+                )
+                robustness[perturbation.name] = row
+            write_robustness(output.robustness_path, list(robustness.values()))
         found: Evaluation = {
-            "model_id": card.model_id,
+            **key,
             "split_hash": read_metadata(layout.split_path)["split_hash"],
             "part": part,
             **evaluate_table(score_table(rows), card.calibration),
             "raw_ece": _raw_ece(rows, card),
             "baselines": baselines(rows, layout, card),
-            "robustness": robustness,
+            "robustness": list(robustness.values()),
         }
         if with_report:
             write_evaluation_report(output, layout, card, found, rows)
         write_text(output.evaluation_path, json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _earlier_robustness(output: EvaluationLayout, key: Mapping[str, str]) -> dict[str, Row]:
+    """Rows by name that an earlier evaluation of the same answers has found."""
+    if not output.evaluation_path.exists():
+        return {}
+    earlier = json.loads(output.evaluation_path.read_text(encoding="utf-8"))
+    if not key.items() <= earlier.items():
+        return {}
+    return {row["name"]: row for row in earlier["robustness"]}
 
 
 def _raw_ece(rows: Sequence[Row], card: ModelCard) -> float | int | None:

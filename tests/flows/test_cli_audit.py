@@ -214,7 +214,7 @@ def test_planted_leak_alone_is_named_with_exit_code_2(
     rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
     for path, part in files:
         shown = str(studio.videos.resolve() / path)
-        assert (kind, part) in {(row[1], row[3]) for row in rows if shown in row}
+        assert (kind, part) in {(row[2], row[4]) for row in rows if shown in row}
     assert str(studio.layout.audit_leaks_path) in result.stdout
 
 

@@ -255,6 +255,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_robustness_run_goes_on_with_what_is_missing(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:

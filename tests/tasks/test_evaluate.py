@@ -25,6 +25,7 @@ from models.dataset import CropDataset
 from models.detector import Detector
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, StoreError
+from reelcheck.perturbations import Perturbation
 from reelcheck.records import FINGERPRINT_BYTES
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
@@ -208,6 +209,22 @@ def test_evaluation_that_was_killed_between_its_files_is_finished(
     (output.path / ".videos.parquet.0123.tmp").write_bytes(b"a crash leaves this")
     assert evaluate.fn(layout, model) == found
     assert output.evaluation_path.exists()
+
+
+def test_perturbations_of_earlier_runs_stay_until_other_answers_are_measured(
+    layout: StoreLayout, model: ModelLayout, videos: list[Any], tiny: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run = {"out": out, "perturbations": (Perturbation("jpeg", 50),)}
+    one = evaluate.fn(layout, model, **run)["robustness"]
+    assert [(row["name"], row["coverage"]) for row in one] == [("jpeg 50", 0.0)]  # no files here
+    assert evaluate.fn(layout, model, out=out)["robustness"] == one
+    run["perturbations"] = (Perturbation("remux"),)
+    both = evaluate.fn(layout, model, **run)["robustness"]
+    assert [row["name"] for row in both] == ["jpeg 50", "remux"]
+    renamed = [replace(v, generator="other") if v.generator else v for v in videos]
+    tiny.write_tables(layout, renamed)
+    assert evaluate.fn(layout, model, out=out)["robustness"] == []
 
 
 def test_figures_of_an_earlier_split_are_not_reused(
