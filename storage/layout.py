@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelcheck.errors import StoreError
-from storage.outputs import EvaluationLayout
+from storage.outputs import EvaluationLayout, LockedFolder
 
 CROPS_SUFFIX = ".arrow"
 SEQUENCES_SUFFIX = ".sequences.parquet"
@@ -40,10 +40,8 @@ VIDEOS_SUFFIX = ".videos.parquet"
 
 
 @dataclass(frozen=True)
-class StoreLayout:
+class StoreLayout(LockedFolder):
     """Paths of one preprocessing output inside a store."""
-
-    path: Path
 
     @property
     def preprocessing_hash(self) -> str:
@@ -54,16 +52,6 @@ class StoreLayout:
     def settings_path(self) -> Path:
         """The preprocessing settings as JSON."""
         return self.path / "settings.json"
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked while a run writes."""
-        return self.path / "lock"
-
-    @property
-    def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
-        return self.path / "lock.json"
 
     @property
     def shards_dir(self) -> Path:

@@ -11,44 +11,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from reelcheck.errors import StoreError
 from storage.atomic import write_text
-
-
-class Lockable(Protocol):
-    """The layout of a folder that one run at a time may write to."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked while a run writes."""
-
-    @property
-    def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
+from storage.outputs import LockedFolder
 
 
 @contextmanager
-def run_lock(layout: Lockable) -> Iterator[None]:
+def run_lock(folder: LockedFolder) -> Iterator[None]:
     """Hold the only right to write to one preprocessing of a store, or to one output folder.
 
     Raises:
         StoreError: another run holds it; the message says which.
     """
-    layout.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(layout.lock_path)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.lock_path)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise StoreError(
-            f"{layout.path} is in use by another run{_holder(layout.lock_holder_path)}; wait until "
+            f"{folder.path} is in use by another run{_holder(folder.lock_holder_path)}; wait until "
             "it has ended, or write to another folder"
         ) from None
     try:
@@ -57,10 +41,10 @@ def run_lock(layout: Lockable) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_text(layout.lock_holder_path, json.dumps(holder) + "\n")
+        write_text(folder.lock_holder_path, json.dumps(holder) + "\n")
         yield
     finally:
-        layout.lock_holder_path.unlink(missing_ok=True)
+        folder.lock_holder_path.unlink(missing_ok=True)
         lock.release()
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class ScoreLayout:
-    """Paths of one scoring run's output."""
+class LockedFolder:
+    """A folder that one run at a time may write to; see ``storage/lock.py``."""
 
     path: Path
 
@@ -36,6 +36,11 @@ class ScoreLayout:
     def lock_holder_path(self) -> Path:
         """Which run holds the lock; for people."""
         return self.path / "lock.json"
+
+
+@dataclass(frozen=True)
+class ScoreLayout(LockedFolder):
+    """Paths of one scoring run's output."""
 
     def results_dir(self, key: str) -> Path:
         """Folder of the answers of one model under one set of settings."""
@@ -80,20 +85,8 @@ class ScoreLayout:
 
 
 @dataclass(frozen=True)
-class EvaluationLayout:
+class EvaluationLayout(LockedFolder):
     """Paths of one evaluation of one model."""
-
-    path: Path
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked while a run writes."""
-        return self.path / "lock"
-
-    @property
-    def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
-        return self.path / "lock.json"
 
     @property
     def videos_path(self) -> Path:
@@ -134,20 +127,8 @@ class EvaluationLayout:
 
 
 @dataclass(frozen=True)
-class NormalisedLayout:
+class NormalisedLayout(LockedFolder):
     """Paths of a folder of videos brought to one profile."""
-
-    path: Path
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked while a run writes."""
-        return self.path / "lock"
-
-    @property
-    def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
-        return self.path / "lock.json"
 
     @property
     def unfinished_path(self) -> Path:
