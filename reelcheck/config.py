@@ -119,6 +119,23 @@ class ScoreSettings(Settings):
     """Below the faces of a video that is not judged real, what in them speaks for a fake."""
 
 
+class GateSettings(Settings):
+    """What a challenger must do to replace the champion; see ``tasks/gate.py``."""
+
+    min_auc_change: Annotated[float, Field(ge=-1, le=1)] = -0.005
+    """Lower end of the 95 % interval of the AUC's change, on frozen and on recent videos alike."""
+    max_generator_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """AUC that may be lost on any one generator."""
+    max_false_alarm_rise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of real videos that may be called fake in addition."""
+    max_ece: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Expected calibration error; the champion's, if that is larger."""
+    min_first_auc: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """AUC that a first model must have."""
+    min_new_videos: Annotated[int, Field(ge=1)] = 10
+    """With fewer new labelled videos no challenger is trained."""
+
+
 class SplitSettings(Settings):
     """How videos are divided into train, val and test."""
 

@@ -44,11 +44,41 @@ def read_onnx_record(layout: ModelLayout) -> OnnxFiles | None:
 
 def read_champion(registry: RegistryLayout) -> str | None:
     """Name of the version in use, or None where none was ever promoted."""
-    if not registry.champion_path.exists():
-        return None
-    return registry.champion_path.read_text(encoding="utf-8").strip()
+    return next(iter(_champions(registry)), None)
 
 
 def set_champion(registry: RegistryLayout, version: str) -> None:
-    """Move the pointer, atomically."""
-    write_text(registry.champion_path, version + "\n")
+    """Move the pointer, atomically: whatever ends this process, one version is in use."""
+    earlier = [name for name in _champions(registry) if name != version]
+    names = [version, *earlier][: 1 + _NUM_EARLIER_CHAMPIONS]
+    write_text(registry.champion_path, "".join(f"{name}\n" for name in names))
+
+
+def roll_back(registry: RegistryLayout) -> str:
+    """Put the version before into use again, atomically.
+
+    Returns:
+        Its name.
+
+    Raises:
+        StoreError: there is none before, or its folder is gone.
+    """
+    names = _champions(registry)
+    if len(names) < 2:
+        raise StoreError(
+            f"{registry.path} has no earlier version to go back to; promote another one: "
+            "reelcheck models promote"
+        )
+    read_card(registry.version(names[1]))
+    write_text(registry.champion_path, "".join(f"{name}\n" for name in names[1:]))
+    return names[1]
+
+
+_NUM_EARLIER_CHAMPIONS = 5
+
+
+def _champions(registry: RegistryLayout) -> list[str]:
+    """Names of versions: that in use, then those before it."""
+    if not registry.champion_path.exists():
+        return []
+    return registry.champion_path.read_text(encoding="utf-8").split()

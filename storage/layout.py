@@ -17,6 +17,7 @@ MODEL/
   report.md classification.json plots/<name>.png
   validation.parquet            logits on the videos that chose epoch, threshold and band
   learned.parquet               fingerprints of the videos of train and val
+  gate.json                     of a registry's version: why it was promoted, or why not
   tensorboard/                  curves of losses and metrics
   folds/<n>/                    of a cross-validation: each fold's MODEL
   unfinished/                   checkpoints of a run that is not done; deleted by it
@@ -25,7 +26,9 @@ MODEL/
 STUDY/                          several models compared
   learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
-  <version>/ (a MODEL) … champion a file that holds the version in use
+  <version>/ (a MODEL) …        immutable
+  champion                      names of versions: that in use, then those before it
+  decision.json                 what the last retraining decided
 """
 
 from dataclasses import dataclass
@@ -140,6 +143,11 @@ class ModelLayout:
     def log_path(self) -> Path:
         """One line of metrics per epoch."""
         return self.path / "log.csv"
+
+    @property
+    def gate_path(self) -> Path:
+        """Why it was promoted, or why not."""
+        return self.path / "gate.json"
 
     def evaluation(self, part: str, split_hash: str) -> EvaluationLayout:
         """Where an evaluation on one part of a split is written unless another place is named."""
@@ -265,8 +273,13 @@ class RegistryLayout:
 
     @property
     def champion_path(self) -> Path:
-        """The file that holds the name of the version in use."""
+        """The file that names the version in use and, below it, those before."""
         return self.path / "champion"
+
+    @property
+    def decision_path(self) -> Path:
+        """What the last retraining decided."""
+        return self.path / "decision.json"
 
     def version(self, name: str) -> ModelLayout:
         """One version's checkpoint folder."""

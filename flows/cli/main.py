@@ -11,7 +11,8 @@ from rich.text import Text
 # Imported for what they do: they add their commands to the application.
 import flows.cli.data
 import flows.cli.scoring
-import flows.cli.training  # noqa: F401
+import flows.cli.training
+import flows.cli.versions  # noqa: F401
 from flows.cli.app import app
 from reelcheck.errors import ReelcheckError
 

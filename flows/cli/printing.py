@@ -1,6 +1,6 @@
 """What the commands show: tables and paths, on stdout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reelcheck.recipes import Recipe
     from tasks.audit import Audit
     from tasks.plots import AblationRow, LearningPoint
+    from tasks.registry import Version
     from tasks.shortcuts import Shortcuts
     from tasks.summary import PreprocessSummary
 
@@ -193,6 +194,21 @@ def print_recipes(recipes: list["Recipe"]) -> None:
         console.print(f"[bold]{recipe.name}[/]")
         console.print(f"  {recipe.description}", highlight=False)
         console.print(f"  [dim]{recipe.train.detector.backbone}: {phases}[/]", highlight=False)
+
+
+def print_versions(versions: "Sequence[Version]") -> None:
+    """Versions of a registry."""
+    table = Table("", "version", "train videos", "validation AUC", title="Model versions")
+    table.add_column("gate", overflow="fold")
+    for version in versions:
+        table.add_row(
+            "in use" if version.is_champion else "",
+            version.name,
+            str(version.num_train_videos),
+            _figure(version.validation_auc),
+            escape(version.decision),
+        )
+    console.print(table)
 
 
 def print_phases(phases: tuple["PhaseSummary", ...]) -> None:

@@ -22,6 +22,9 @@ COMMANDS = (
     "export",
     "weights import",
     "score",
+    "models list",
+    "models promote",
+    "models rollback",
     "demo",
 )
 HEAVY = ("torch", "timm", "lightning", "prefect", "mediapipe", "pandas", "sklearn", "cv2", "av")

@@ -1,6 +1,7 @@
 """The whole pipeline once, on rendered faces with tiny settings, and what a second run does."""
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from models.dataset import CropDataset
 from models.evaluation import evaluate_table
 from models.inference import score_sequences
 from reelcheck.card import ModelCard
-from reelcheck.config import RunSettings
+from reelcheck.config import GateSettings, RunSettings
 from reelcheck.errors import MismatchError
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings
@@ -369,15 +370,21 @@ def test_second_retraining_finds_nothing_new_and_keeps_the_champion(
 ) -> None:
     store, registry = tmp_path / "store", RegistryLayout(tmp_path / "registry")
     shutil.copytree(pipeline.store, store)
-    arguments = (pipeline.source, store, registry.path, pipeline.labels, TRAINING, RUN)
+    gate = GateSettings(min_first_auc=0.0)
+    arguments = (pipeline.source, store, registry.path, pipeline.labels, TRAINING, RUN, gate)
     first = retrain(*arguments)
     assert first.promoted
     champion = read_champion(registry)
     assert champion is not None
     assert ModelLayout(registry.path / champion).card_path.exists()
+    decision = registry.decision_path.read_text(encoding="utf-8")
+    assert json.loads(decision)["reason"] == first.reason
     before = contents(registry.path)
     second = retrain(*arguments)
     assert not second.promoted
-    assert "no new" in second.reason
+    assert second.reason.startswith("0 new labelled videos")
     assert read_champion(registry) == champion
-    assert contents(registry.path) == before
+    del before["decision.json"]
+    after = contents(registry.path)
+    assert json.loads(after.pop("decision.json"))["promoted"] is False
+    assert after == before

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from reelcheck.config import PreprocessSettings, RunSettings, SplitSettings
+from reelcheck.config import GateSettings, PreprocessSettings, RunSettings, SplitSettings
 from reelcheck.errors import SettingsError
 from reelcheck.settings import Settings, load_settings
 from reelcheck.train_config import (
@@ -22,6 +22,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "preprocess": PreprocessSettings,
     "run": RunSettings,
     "split": SplitSettings,
+    "gate": GateSettings,
     "train": TrainSettings,
     "engine": EngineSettings,
 }
@@ -53,6 +54,12 @@ ALL_SETTINGS = {
     "split.seed",
     "split.honour_given",
     "split.by_date",
+    "gate.min_auc_change",
+    "gate.max_generator_drop",
+    "gate.max_false_alarm_rise",
+    "gate.max_ece",
+    "gate.min_first_auc",
+    "gate.min_new_videos",
     "train.recipe",
     "train.detector.backbone",
     "train.detector.input_pixels",
