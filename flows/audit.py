@@ -15,7 +15,7 @@ _MAX_ROWS = 200
 
 @flow(name="audit", validate_parameters=True)
 def audit(store: Path, preprocessing: str | None = None) -> Audit:
-    """Look for leaks between parts, imbalance and shortcuts; nothing of the store is changed.
+    """Look for leaks between parts, imbalance and shortcuts; no table of the store is changed.
 
     Args:
         store: a preprocessed, labelled store.

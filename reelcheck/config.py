@@ -5,6 +5,7 @@
 - How fast a run goes (processes, shard size, deadlines) is in ``RunSettings`` and never hashed.
 """
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -146,9 +147,18 @@ class SplitSettings(Settings):
     """Keep videos where folders named train, val and test, or the labels table, put them."""
     by_date: bool = False
     """Test on the newest videos, validate on those before, by the column date of the labels."""
+    val_from: date | None = None
+    """With by_date: validate from this day on; None: chosen by val_fraction, and kept."""
+    test_from: date | None = None
+    """With by_date: test from this day on; None: chosen by test_fraction, and kept."""
 
     @model_validator(mode="after")
     def _train_is_largest(self) -> "SplitSettings":
         if self.val_fraction + self.test_fraction > 0.5:
             raise ValueError("val_fraction + test_fraction must leave at least half for training")
+        days = (self.val_from, self.test_from)
+        if any(days) and not (self.by_date and all(days)):
+            raise ValueError("val_from and test_from belong together, and to by_date = true")
+        if self.val_from and self.test_from and self.val_from >= self.test_from:
+            raise ValueError("val_from must be before test_from")
         return self

@@ -122,10 +122,12 @@ SPLIT = _schema(
 LEARNED = _schema(
     "learned",
     _text("video_id", nullable=False),
+    _text("component", nullable=False),
     pa.field("frames", _HASHES, nullable=False),
     pa.field("faces", _HASHES, nullable=False),
 )
-"""Fingerprints of the videos of the train and val parts, kept with the model."""
+"""What a model has learned from: videos of train and val parts, those of the model that it started
+from, too, with their fingerprints."""
 
 LOG = _schema(
     "log",

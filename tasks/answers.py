@@ -226,11 +226,11 @@ def require_unseen(
     Raises:
         MismatchError: there are such videos.
     """
-    learned = [row for row in read_rows(model.split_path, SPLIT) if row["split"] in _LEARNED]
+    learned = read_rows(model.learned_path, LEARNED)
     learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
     seen = {name for name, row in known.items() if {name, row["component"]} & learned_ids}
     if read_metadata(layout.split_path)["split_hash"] != card.split_hash:
-        seen |= _copies(known, layout, model)
+        seen |= _copies(known, layout, learned)
     if seen:
         raise MismatchError(
             f"the model has learned from {len(seen)} of these videos or from copies of them, for "
@@ -239,13 +239,13 @@ def require_unseen(
         )
 
 
-def _copies(known: Mapping[str, Row], layout: StoreLayout, model: ModelLayout) -> set[str]:
+def _copies(known: Mapping[str, Row], layout: StoreLayout, learned_rows: Iterable[Row]) -> set[str]:
     """Videos that look like one that the model has learned from."""
     own_frames, own_faces = fingerprints_of(
         known.values(),
         (r for r in read_rows(layout.manifest_path, MANIFEST) if r["video_id"] in known),
     )
-    learned = {f"learned {row['video_id']}": row for row in read_rows(model.learned_path, LEARNED)}
+    learned = {f"learned {row['video_id']}": row for row in learned_rows}
     alike = near_duplicates(
         own_frames | {name: row["frames"] for name, row in learned.items()},
         own_faces | {name: row["faces"] for name, row in learned.items()},
@@ -255,6 +255,3 @@ def _copies(known: Mapping[str, Row], layout: StoreLayout, model: ModelLayout) -
         for name, other in ((p.first, p.second) for p in alike)
         if name in known and other in learned
     }
-
-
-_LEARNED = {"train", "val"}

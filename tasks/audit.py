@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
+from reelcheck.status import NO_VIDEO
 from storage.atomic import atomic_path, write_text
 from storage.layout import StoreLayout
+from storage.lock import run_lock
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
 from tasks.audit_plot import draw_audit
-from tasks.links import Tie, components, find_ties, likenesses_of
+from tasks.links import PARTS, Tie, components, find_ties, likenesses_of
 from tasks.shortcuts import Shortcuts, find_shortcuts, metadata_table
-from tasks.split import SPLITS, labelled_files
+from tasks.split import labelled_files
 
 CONTRADICTION = "opposite labels"
 """Kind of a leak that is none: copies of one video with different labels, in whatever parts."""
@@ -71,7 +73,7 @@ class Audit:
         return tuple(
             name
             for name, counts in self.counts.items()
-            if name in SPLITS
+            if name in PARTS
             and (
                 not counts["real"]
                 or not counts["fake"]
@@ -101,18 +103,20 @@ def audit(layout: StoreLayout) -> Audit:
     ties = find_ties(files, likenesses)
     split_of = _split(layout)
     parts = [_part(file, split_of) for file in files]
+    leaks = [*_contradictions(videos, split_of), *_leaks(files, ties, parts)]
     found = Audit(
         parts_from="split" if split_of is not None else "given" if any(parts) else "none",
-        leaks=(*_contradictions(videos, split_of), *_leaks(files, ties, parts)),
+        leaks=tuple(leaks),
         counts=_counts(files, parts),
         num_near_duplicates=len({(pair.first, pair.second) for pair in likenesses}),
         shortcuts=_shortcuts(files, videos, manifest, ties),
     )
-    with atomic_path(layout.audit_leaks_path) as temporary:
-        rows, names = leak_rows(found.leaks), ["leak", "kind", "value", "part", "label", "path"]
-        pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
-    draw_audit(layout.audit_plot_path, counts=found.counts, shortcuts=found.shortcuts)
-    write_text(layout.audit_path, json.dumps(_as_json(found), indent=2) + "\n")
+    with run_lock(layout):
+        with atomic_path(layout.audit_leaks_path) as temporary:
+            rows, names = leak_rows(found.leaks), ["leak", "kind", "value", "part", "label", "path"]
+            pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
+        draw_audit(layout.audit_plot_path, counts=found.counts, shortcuts=found.shortcuts)
+        write_text(layout.audit_path, json.dumps(_as_json(found), indent=2) + "\n")
     return found
 
 
@@ -159,7 +163,7 @@ def _part(file: Row, split_of: Mapping[str, str] | None) -> str | None:
     if file["label"] is None:
         return None
     part = file["split"] if split_of is None else split_of.get(file["video_id"])
-    return part if part in SPLITS else None
+    return part if part in PARTS else None
 
 
 def _leaks(
@@ -179,7 +183,8 @@ def _contradictions(videos: Iterable[Row], split_of: Mapping[str, str] | None) -
     """Contents of which one copy is said to be real and another fake."""
     copies: dict[str, list[Row]] = defaultdict(list)
     for file in videos:
-        if file["video_id"] is not None and file["label"] is not None:
+        is_video = file["video_id"] is not None and file["status"] not in NO_VIDEO
+        if is_video and file["label"] is not None:
             copies[file["video_id"]].append(file)
     for _, files in sorted(copies.items()):
         if len({file["label"] for file in files}) > 1:
@@ -197,7 +202,7 @@ def _leaked(file: Row, part: str | None) -> LeakedFile:
 
 def _counts(files: Sequence[Row], parts: Sequence[str | None]) -> dict[str, dict[str, int]]:
     """Videos with crops per part and label; files in no part under ``none``."""
-    counts = {part: {"real": 0, "fake": 0} for part in (*SPLITS, "none")}
+    counts = {part: {"real": 0, "fake": 0} for part in (*PARTS, "none")}
     found: dict[str, tuple[str, int]] = {}
     for file, part in zip(files, parts, strict=True):
         # Of copies one may be in a part and another in none.

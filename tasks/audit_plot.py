@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from tasks.figure import BLUE, FAINT, ORANGE, label_axes, new_figure, save_figure
@@ -31,11 +32,9 @@ def _draw_shortcuts(ax: Axes, shortcuts: Shortcuts | None) -> None:
     colours = [ORANGE, *[BLUE] * len(shortcuts.by_column), FAINT]
     names = [name.replace("_", " ") for name in bars]
     ax.barh(names, list(bars.values()), color=colours)
-    interval = (
-        [shortcuts.auc.value - shortcuts.auc.low],
-        [shortcuts.auc.high - shortcuts.auc.value],
-    )
-    ax.errorbar([shortcuts.auc.value], [0], xerr=interval, color="black", capsize=3)
+    # The ends may lie beyond the value by a rounding, which matplotlib refuses.
+    ends = np.abs(np.array([[shortcuts.auc.low], [shortcuts.auc.high]]) - shortcuts.auc.value)
+    ax.errorbar([shortcuts.auc.value], [0], xerr=ends, color="black", capsize=3)
     for place, value in enumerate(bars.values()):
         ax.text(1.2, place, f"{value:.2f}", va="center", ha="right")
     for edge, text in ((WARN_FROM, "warn"), (FAIL_FROM, "fail")):

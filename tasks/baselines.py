@@ -79,10 +79,12 @@ def _metadata_scores(scored: Sequence[Row], layout: StoreLayout) -> list[float] 
         read_rows(layout.manifest_path, MANIFEST),
     )
     table = metadata_table(videos, manifest)
+    # Imported models may be measured on any part: what is judged is not fitted on.
+    judged = {row["component"] for row in scored}
     label_of = {
         row["video_id"]: row["label"]
         for row in read_rows(layout.split_path, SPLIT)
-        if row["split"] in {"train", "val"} and row["has_crops"]
+        if row["split"] in {"train", "val"} and row["has_crops"] and row["component"] not in judged
     }
     known = table.loc[[video_id for video_id in table.index if video_id in label_of]]
     labels = [label_of[video_id] for video_id in known.index]

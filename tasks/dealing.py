@@ -4,8 +4,9 @@ A component is a set of videos that stay together; where it goes is decided once
 """
 
 import hashlib
-from collections import Counter
+import math
 from collections.abc import Collection, Mapping, Sequence, Set
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,48 +61,46 @@ def deal_by_name(
     return dealt
 
 
-def deal_by_date(
-    newest: Mapping[str, str],
-    before: Mapping[str, str],
-    sizes: Mapping[str, int],
-    settings: SplitSettings,
-) -> dict[str, str]:
-    """Parts of all components by their newest video: the last are test, those before them val.
-
-    A component is as new as its newest video, so that nothing in train is from after a date on
-    which val or test begins. These two dates are set once: later videos are dealt by them.
+def with_dates(settings: SplitSettings, newest: Mapping[str, str]) -> SplitSettings:
+    """The settings with the days on which val and test begin, chosen where they are not given.
 
     Args:
+        settings: by_date is true.
         newest: component -> date of its newest video, as YYYY-MM-DD.
-        before: component -> part, of an earlier run.
-        sizes: component -> number of videos.
-        settings: fractions.
     """
-    by_date: Counter[str] = Counter()
-    for component, date in newest.items():
-        by_date[date] += sizes[component]
-    earlier: dict[str, list[str]] = {"val": [], "test": []}
-    for component, part in before.items():
-        if part in earlier and component in newest:
-            earlier[part].append(newest[component])
+    if settings.test_from is not None:
+        return settings
     test_share, val_share = settings.test_fraction, settings.val_fraction
-    test_from = min(earlier["test"], default=_date_of_share(by_date, test_share))
-    val_from = min(earlier["val"], default=_date_of_share(by_date, test_share + val_share))
-    return {
-        component: "test" if date >= test_from else "val" if date >= val_from else "train"
-        for component, date in newest.items()
-    }
+    test_from = _date_of_share(newest, test_share)
+    val_from = _date_of_share(
+        {name: day for name, day in newest.items() if day < test_from}, val_share / (1 - test_share)
+    )
+    days = {"val_from": date.fromisoformat(val_from), "test_from": date.fromisoformat(test_from)}
+    return settings.model_copy(update=days)
 
 
-def _date_of_share(by_date: Mapping[str, int], share: float) -> str:
-    """The latest date from which on there is at least such a share of the videos."""
-    wanted = share * sum(by_date.values())
-    num_after = 0
-    for date in sorted(by_date, reverse=True):
-        num_after += by_date[date]
-        if num_after >= wanted:
-            return date
-    return ""  # there are no videos
+def part_of_date(day: str, settings: SplitSettings) -> str:
+    """Where a video of this day belongs, as YYYY-MM-DD."""
+    if settings.test_from is not None and day >= settings.test_from.isoformat():
+        return "test"
+    if settings.val_from is not None and day >= settings.val_from.isoformat():
+        return "val"
+    return "train"
+
+
+def _date_of_share(newest: Mapping[str, str], share: float) -> str:
+    """The latest date from which on there is at least such a share of the components.
+
+    Raises:
+        StoreError: there are none.
+    """
+    days = sorted(newest.values(), reverse=True)
+    if not days:
+        raise StoreError(
+            "by_date = true, but the videos are of too few days to divide; give val_from and "
+            "test_from, or divide by chance"
+        )
+    return days[min(len(days), math.ceil(share * len(days))) - 1]
 
 
 def _take(

@@ -254,7 +254,7 @@ def _limits(found: Evaluation) -> Section:
             f"They are of only {found['num_groups']} groups that have nothing in common: the "
             "intervals are narrower than they should be."
         )
-    for percent in (0.1, 1):
+    for percent in (5, 1, 0.1):
         if num_real < 100 / percent:
             texts.append(
                 f"With {num_real:,} real videos a false alarm rate of {percent} % cannot be told "

@@ -5,7 +5,7 @@ same content, or pictures that look alike.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,6 +15,8 @@ from reelcheck.sources import source_finder
 from storage.tables import Row
 from tasks.near_duplicates import Likeness, near_duplicates
 
+PARTS = ("train", "val", "test")
+"""Of a split."""
 _NAMES = {"group": "group", "identity": "person", "donor": "person", "pair": "pair"}
 """Label column -> what its values name."""
 
@@ -47,7 +49,9 @@ def find_ties(files: Sequence[Row], likenesses: Iterable[Likeness] = ()) -> list
             members[key].add(place)
     for kind, name in list(members):
         if kind == "source":
-            members[kind, name].update(places.get(name, ()))
+            # A name that can mean several videos ties to all of them: too much is no leak.
+            for video_id in find(name) if name not in places else (name,):
+                members[kind, name].update(places[video_id])
     for group in _groups(likenesses):
         members["looks", group[0]].update(place for name in group for place in places.get(name, ()))
     return sorted(
@@ -87,6 +91,59 @@ def components(num_files: int, ties: Iterable[Tie]) -> "DisjointSet[int]":
     return joined
 
 
+def connected(
+    files: Sequence[Row],
+    ties: Sequence[Tie],
+    allowed: Mapping[str, set[str]],
+    *,
+    first: Set[str],
+) -> dict[str, str]:
+    """Video id -> its component, named after the smallest id in it; without those left out.
+
+    Videos are added one by one. One for whose component no part would be left is not added: a
+    labelled one is left out, and of one without a label nothing is learned anyway.
+
+    Args:
+        files: rows with a video id.
+        ties: what they have in common.
+        allowed: video id -> parts that it may be in; all, where it is not named.
+        first: ids of the videos that are added first.
+    """
+    ties_of = _ties_of(files, ties)
+
+    def turn(video: str) -> tuple[object, ...]:
+        own = allowed.get(video, set(PARTS))
+        return video not in first, len(own), min(map(PARTS.index, own)), video
+
+    videos = sorted({file["video_id"] for file in files}, key=turn)
+    joined: DisjointSet[str | int] = DisjointSet([*videos, *range(len(ties))])
+    left_of: dict[str | int, set[str]] = {}
+    added = []
+    for video in videos:
+        left = set(allowed.get(video, PARTS))
+        for number in ties_of[video]:
+            left &= left_of.get(joined[number], set(PARTS))
+        if not left:
+            continue
+        for number in ties_of[video]:
+            joined.merge(video, number)
+        left_of[joined[video]] = left
+        added.append(video)
+    names: dict[str | int, str] = {}
+    for video in sorted(added):
+        names.setdefault(joined[video], video)
+    return {video: names[joined[video]] for video in added}
+
+
+def _ties_of(files: Sequence[Row], ties: Iterable[Tie]) -> dict[str, set[int]]:
+    """Video id -> places of its ties."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for number, tie in enumerate(ties):
+        for member in tie.members:
+            found[files[member]["video_id"]].add(number)
+    return found
+
+
 def _keys(file: Row, find: Callable[[str], frozenset[str]]) -> Iterator[tuple[str, str]]:
     """Kind and name of all that a file may have in common with others."""
     yield "content", file["video_id"]
@@ -94,9 +151,12 @@ def _keys(file: Row, find: Callable[[str], frozenset[str]]) -> Iterator[tuple[st
         if file[column] is not None:
             yield kind, file[column]
     if file["source"] is not None:
-        # A name that can mean several videos ties to all of them: too much is no leak.
-        for name in find(file["source"]) or {PurePosixPath(file["source"]).name}:
-            yield "source", name
+        found = find(file["source"])
+        if len(found) == 1:
+            yield "source", next(iter(found))
+        else:
+            # Of a source that is not here only the name is sure to be written alike.
+            yield "source", file["source"] if found else PurePosixPath(file["source"]).name
 
 
 def _groups(likenesses: Iterable[Likeness]) -> list[list[str]]:

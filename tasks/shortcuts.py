@@ -147,7 +147,9 @@ def find_shortcuts(
 
 def _name_table(paths: Sequence[str]) -> pd.DataFrame:
     """Which of the commonest words, numbers and shapes each file name has."""
-    vectorizer = CountVectorizer(analyzer=_name_parts, max_features=_NUM_TOKENS, binary=True)
+    vectorizer = CountVectorizer(
+        analyzer=_name_parts, max_features=_NUM_TOKENS, binary=True, dtype=np.uint8
+    )
     return pd.DataFrame(vectorizer.fit_transform(paths).toarray())
 
 

@@ -5,32 +5,33 @@
   move as one.
 - What folders named train, val and test or the labels table give is kept; a component that they put
   on two sides is refused. A part that they give to nobody is taken out of train.
-- A later run moves no video to another part: new videos join their component's part, and one that
-  would connect two parts is left out of all of them. Only where what is known now connects videos
-  that are on two sides already are some left out: those of test, then those of val.
+- Given parts that two files with something in common contradict are refused. A video that was given
+  no part, or that is new, is left out of all where it would connect two parts.
+- A later run moves no video to another part, unless its own part is given anew: new videos join
+  their component's part. Only where what is known now connects videos that are on two sides already
+  are some left out: those of test, then those of val.
 - Videos without crops are in a part, too: an evaluation tells how many of them there were.
 """
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from prefect import task
-from scipy.cluster.hierarchy import DisjointSet
 
 from reelcheck.config import SplitSettings
 from reelcheck.errors import StoreError
 from reelcheck.status import NO_VIDEO
 from storage.layout import StoreLayout
+from storage.lock import run_lock
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows, write_table
-from tasks.dealing import deal_balanced, deal_by_date, deal_by_name
-from tasks.links import Tie, components, find_ties, likenesses_of
+from tasks.dealing import deal_balanced, deal_by_name, part_of_date, with_dates
+from tasks.links import PARTS, Tie, components, connected, find_ties, likenesses_of
 from tasks.near_duplicates import Likeness
 
-SPLITS = ("train", "val", "test")
 LEFT_OUT = "left_out"
 """In the column ``split``: in no part, because it would connect two."""
 _log = logging.getLogger(__name__)
@@ -50,22 +51,61 @@ def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict
     Raises:
         StoreError: too few labelled groups to divide, or given parts that connected videos cross.
     """
-    stored, previous = _previous(layout)
-    settings = settings or stored or SplitSettings()
-    videos = read_rows(layout.videos_path, VIDEOS)
-    manifest = read_rows(layout.manifest_path, MANIFEST)
-    rows = assign_splits(
-        labelled_files(videos, manifest),
-        settings,
-        # Under other settings all is dealt anew.
-        previous=previous if settings == stored else {},
-        likenesses=likenesses_of(videos, manifest),
-    )
-    metadata = {"split_hash": split_hash(rows), "settings": settings.model_dump_json()}
-    write_table(layout.split_path, rows, SPLIT, metadata=metadata)
+    with run_lock(layout):
+        stored, previous = _previous(layout)
+        videos = read_rows(layout.videos_path, VIDEOS)
+        manifest = read_rows(layout.manifest_path, MANIFEST)
+        files, likenesses = labelled_files(videos, manifest), likenesses_of(videos, manifest)
+        settings = effective_settings(settings, stored, files, likenesses)
+        if stored is not None and settings != stored:
+            _log.warning("other settings than those of the existing split: all is dealt anew")
+            previous = {}
+        rows = assign_splits(files, settings, previous=previous, likenesses=likenesses)
+        metadata = {"split_hash": split_hash(rows), "settings": settings.model_dump_json()}
+        write_table(layout.split_path, rows, SPLIT, metadata=metadata)
     if num_left := sum(row["split"] == LEFT_OUT for row in rows):
         _log.warning("%d videos are left out: each would connect two parts", num_left)
     return count_splits(rows)
+
+
+def stored_settings(layout: StoreLayout) -> SplitSettings | None:
+    """Those of the store's split, if it has one."""
+    return _previous(layout)[0]
+
+
+def effective_settings(
+    wanted: SplitSettings | None,
+    stored: SplitSettings | None,
+    files: Sequence[Row],
+    likenesses: Sequence[Likeness],
+) -> SplitSettings:
+    """What a split is made with: with by_date also the days on which val and test begin.
+
+    These are chosen once and then stored.
+
+    Args:
+        wanted: None: those of the existing split, or the defaults.
+        stored: of the existing split.
+        files: rows of ``labelled_files``.
+        likenesses: videos that look alike.
+
+    Raises:
+        StoreError: a date is missing.
+    """
+    settings = wanted or stored or SplitSettings()
+    if not settings.by_date or settings.test_from is not None:
+        return settings
+    if stored is not None and stored.by_date:
+        days = {"val_from": stored.val_from, "test_from": stored.test_from}
+        return settings.model_copy(update=days)
+    joined = components(len(files), find_ties(files, likenesses))
+    day_of = _days([file for file in files if file["label"] is not None])
+    newest: dict[str, str] = {}
+    for place, file in enumerate(files):
+        if file["video_id"] in day_of:
+            root = str(joined[place])
+            newest[root] = max(newest.get(root, ""), day_of[file["video_id"]])
+    return with_dates(settings, newest)
 
 
 def labelled_files(videos: Iterable[Row], manifest: Iterable[Row]) -> list[Row]:
@@ -116,19 +156,40 @@ def assign_splits(
         StoreError: a part would lack one of the labels, the given parts of connected videos differ,
             or a date is missing.
     """
+    settings = effective_settings(settings, None, files, list(likenesses))
     ties = find_ties(files, likenesses)
     given = _given(files, ties) if settings.honour_given else {}
-    before = {video: part for video, part in (previous or {}).items() if part in SPLITS}
-    component_of = _connected(files, ties, before)
+    untaken = {"val", "test"} - set(given.values())
+    before = {video: part for video, part in (previous or {}).items() if part in PARTS}
+    for video in before.keys() & given.keys():
+        # Given anew; but what is taken out of a given train is not moved back.
+        if given[video] != "train" or before[video] not in untaken:
+            before[video] = given[video]
     videos = {file["video_id"]: file for file in files if file["label"] is not None}
+    day_of = _days(videos.values()) if settings.by_date else {}
+    allowed = {video: {part} for video, part in before.items()}
+    for video in videos.keys() - before.keys():
+        if video in given:
+            allowed[video] = {given[video]} | (untaken if given[video] == "train" else set())
+        elif settings.by_date:
+            # A newer video would bring its day into a part that ends before.
+            first = PARTS.index(part_of_date(day_of[video], settings))
+            allowed[video] = set(PARTS[first:])
+    component_of = connected(files, ties, allowed, first=before.keys())
     kept = [videos[video_id] for video_id in sorted(videos) if video_id in component_of]
+    own_components = [component_of[video["video_id"]] for video in kept]
     assigned = _assigned(
         kept,
-        [component_of[video["video_id"]] for video in kept],
+        own_components,
         settings,
         given={component_of[v]: part for v, part in given.items() if v in component_of},
         before={component_of[v]: part for v, part in before.items() if v in component_of},
     )
+    if settings.by_date:
+        newest: dict[str, str] = {}
+        for row, component in zip(kept, own_components, strict=True):
+            newest[component] = max(newest.get(component, ""), day_of[row["video_id"]])
+        assigned = {c: assigned.get(c) or part_of_date(day, settings) for c, day in newest.items()}
     rows = [
         {
             "video_id": video_id,
@@ -152,7 +213,7 @@ def split_hash(rows: Iterable[Row]) -> str:
 
 def count_splits(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """Videos with crops per split and label; those left out only where there are any."""
-    counts = {name: {"real": 0, "fake": 0} for name in SPLITS}
+    counts = {name: {"real": 0, "fake": 0} for name in PARTS}
     for row in rows:
         if row["has_crops"]:
             part = counts.setdefault(row["split"], {"real": 0, "fake": 0})
@@ -172,55 +233,31 @@ def _previous(layout: StoreLayout) -> tuple[SplitSettings | None, dict[str, str]
     return settings, {row["video_id"]: row["split"] for row in rows}
 
 
-def _connected(
-    files: Sequence[Row], ties: Sequence[Tie], before: Mapping[str, str]
-) -> dict[str, str]:
-    """Video id -> its component, named after the smallest id in it; without those left out.
-
-    Videos are added one by one, those of an earlier run first. One that would connect two parts is
-    not added: a labelled one is left out, and of one without a label nothing is learned anyway.
-    """
-    ties_of: dict[str, set[int]] = defaultdict(set)
-    for number, tie in enumerate(ties):
-        for member in tie.members:
-            ties_of[files[member]["video_id"]].add(number)
-    rank = {part: place for place, part in enumerate(SPLITS)}
-    videos = sorted(
-        {file["video_id"] for file in files},
-        key=lambda video: (rank.get(before.get(video, ""), len(SPLITS)), video),
-    )
-    joined: DisjointSet[str | int] = DisjointSet([*videos, *range(len(ties))])
-    part_of: dict[str | int, str] = {}
-    added = []
-    for video in videos:
-        roots = {joined[number] for number in ties_of[video]}
-        parts = {part_of[root] for root in roots if root in part_of}
-        parts |= {before[video]} if video in before else set()
-        if len(parts) > 1:
-            continue
-        for number in ties_of[video]:
-            joined.merge(video, number)
-        if parts:
-            part_of[joined[video]] = parts.pop()
-        added.append(video)
-    names: dict[str | int, str] = {}
-    for video in sorted(added):
-        names.setdefault(joined[video], video)
-    return {video: names[joined[video]] for video in added}
-
-
-def _given(files: Sequence[Row], ties: Sequence[Tie]) -> dict[str, str]:
-    """Video -> the part that its component was given, where its files were given any.
+def _days(videos: Iterable[Row]) -> dict[str, str]:
+    """Video id -> its date.
 
     Raises:
-        StoreError: two parts for one component.
+        StoreError: a video has none.
     """
-    joined = components(len(files), ties)
-    placed: dict[int, list[Row]] = defaultdict(list)
-    for place, file in enumerate(files):
-        if file["split"] is not None and file["label"] is not None:
-            placed[joined[place]].append(file)
-    leaks = [found for found in map(_leak, placed.values()) if found is not None]
+    videos = list(videos)
+    undated = [video["path"] for video in videos if video["date"] is None]
+    if undated:
+        raise StoreError(
+            f"by_date = true, but {len(undated)} videos have no date, for example {undated[0]}; "
+            "fill the column date of the labels table (YYYY-MM-DD)"
+        )
+    return {video["video_id"]: video["date"] for video in videos}
+
+
+def _given(files: Sequence[Row], ties: Iterable[Tie]) -> dict[str, str]:
+    """Video -> the part that its own files were given.
+
+    Raises:
+        StoreError: files that have something in common were given two parts.
+    """
+    placed = [file["split"] is not None and file["label"] is not None for file in files]
+    tied = ([files[member] for member in tie.members if placed[member]] for tie in ties)
+    leaks = [found for found in map(_leak, tied) if found is not None]
     if leaks:
         one, other = leaks[0]
         tie = "hold the same video"
@@ -234,9 +271,9 @@ def _given(files: Sequence[Row], ties: Sequence[Tie]) -> dict[str, str]:
             "anew with --set honour_given=false"
         )
     return {
-        file["video_id"]: placed[joined[place]][0]["split"]
-        for place, file in enumerate(files)
-        if joined[place] in placed
+        file["video_id"]: file["split"]
+        for file, is_placed in zip(files, placed, strict=True)
+        if is_placed
     }
 
 
@@ -256,7 +293,7 @@ def _assigned(
     given: Mapping[str, str],
     before: Mapping[str, str],
 ) -> dict[str, str]:
-    """The part of every component: as given, else as before, else dealt.
+    """The part of every component: as given, else as before, else dealt; by date none is dealt.
 
     A part that is given to nobody is dealt to components that were given to train.
     """
@@ -275,9 +312,7 @@ def _assigned(
         else:
             of_all.add(component)
     if settings.by_date:
-        newest, sizes = _newest(videos, own_components), Counter(own_components)
-        by_date = deal_by_date(newest, before, sizes, settings)
-        return {c: assigned.get(c) or by_date[c] for c in own_components}
+        return assigned
     judged = [
         (video["label"], component)
         for video, component in zip(videos, own_components, strict=True)
@@ -299,28 +334,10 @@ def _assigned(
     }
 
 
-def _newest(videos: Sequence[Row], own_components: Sequence[str]) -> dict[str, str]:
-    """Component -> date of its newest video.
-
-    Raises:
-        StoreError: a video has no date.
-    """
-    undated = [video["path"] for video in videos if video["date"] is None]
-    if undated:
-        raise StoreError(
-            f"by_date = true, but {len(undated)} videos have no date, for example {undated[0]}; "
-            "fill the column date of the labels table (YYYY-MM-DD)"
-        )
-    newest: dict[str, str] = {}
-    for video, component in zip(videos, own_components, strict=True):
-        newest[component] = max(newest.get(component, ""), video["date"])
-    return newest
-
-
 def _require_both_labels(rows: Sequence[Row], *, is_given: bool) -> None:
     anew = "; or divide anew with --set honour_given=false" if is_given else ""
     counts = count_splits(rows)
-    for name in SPLITS:
+    for name in PARTS:
         for label, count in counts[name].items():
             if count == 0:
                 raise StoreError(

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,12 +199,16 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
 
 
 def _learned_rows(run: _Run, split_rows: Sequence[Row]) -> list[Row]:
-    """By which an evaluation on another store knows copies of what was learned from."""
+    """By which an evaluation knows what was learned from, and copies of it in other stores."""
     videos = read_rows(run.layout.videos_path, VIDEOS)
     frames, faces = fingerprints_of(videos, run.manifest)
-    return [
+    start = run.settings.init_from
+    earlier = ModelLayout(start if start and start.is_dir() else (start or Path()).parent)
+    known = start is not None and earlier.learned_path.exists()
+    return (read_rows(earlier.learned_path, LEARNED) if known else []) + [
         {
             "video_id": row["video_id"],
+            "component": row["component"],
             "frames": frames.get(row["video_id"], []),
             "faces": faces.get(row["video_id"], []),
         }

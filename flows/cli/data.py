@@ -150,13 +150,23 @@ def split(
 ) -> None:
     """Divide labelled videos into train, val and test; connected videos stay together.
 
+    Run again it keeps what is assigned and deals what is new; with other settings, all anew.
+
     Example: `reelcheck split store/ --set test_fraction=0.2`
     """
     from flows.train import split as run_flow
+    from storage.layout import find_preprocessed
+    from tasks.split import stored_settings
 
-    settings = load_settings(
-        SplitSettings, section="split", config_path=config, overrides=overrides or ()
-    )
+    settings = None
+    if config is not None or overrides:
+        settings = load_settings(
+            SplitSettings,
+            section="split",
+            config_path=config,
+            overrides=overrides or (),
+            base=stored_settings(find_preprocessed(store, preprocessing)),
+        )
     print_parts(run_flow(store, settings=settings, preprocessing=preprocessing))
 
 

@@ -55,7 +55,9 @@ def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
 
     print_parts(found.counts)
     for part in found.unbalanced:
-        console.print(f"[yellow]unbalanced:[/] {part} has another share of fakes than the rest")
+        console.print(
+            f"[yellow]unbalanced:[/] {part} has another share of fakes, or one label only"
+        )
     if found.parts_from == "none":
         console.print("no video is in a part yet: run `reelcheck split`, then look for leaks again")
     elif not found.leaks:
@@ -69,6 +71,8 @@ def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
         console.print(table)
         if len(rows) > max_rows:
             console.print(f"… and {len(rows) - max_rows} more files")
+    if found.num_near_duplicates:
+        console.print(f"{found.num_near_duplicates} pairs of videos look alike", highlight=False)
     print_shortcuts(found.shortcuts)
 
 

@@ -35,7 +35,12 @@ def model_of(random_model: Path) -> ModelOf:
         model = ModelLayout(shutil.copytree(random_model, folder))
         shutil.copy(layout.split_path, model.split_path)
         learned = [
-            {"video_id": row["video_id"], "frames": [], "faces": []}
+            {
+                "video_id": row["video_id"],
+                "component": row["component"],
+                "frames": [],
+                "faces": [],
+            }
             for row in read_rows(layout.split_path, SPLIT)
             if row["split"] in {"train", "val"}
         ]

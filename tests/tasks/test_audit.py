@@ -152,7 +152,7 @@ def test_again_gives_the_same_bytes_and_changes_no_table(layout: StoreLayout) ->
     before = contents()
     run(layout)
     once = contents()
-    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png"}
+    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png", "lock"}
     assert {name: once[name] for name in before} == before
     run(layout)
     assert contents() == once

@@ -180,8 +180,8 @@ def test_source_by_its_path_means_one_video_and_by_its_name_all_of_that_name() -
         file("vague.mp4", source="v.mp4"),
     ]
     assert find_ties(files) == [
-        Tie("source", "one/v.mp4", (0, 3)),
-        Tie("source", "two/v.mp4", (1, 2, 3)),
+        Tie("source", "two/v.mp4", (1, 2)),
+        Tie("source", "v.mp4", (0, 1, 3)),
     ]
 
 

@@ -19,7 +19,14 @@ from storage.schemas import LABEL_COLUMNS, MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
 from tasks.links import components, find_ties
 from tasks.near_duplicates import Likeness
-from tasks.split import LEFT_OUT, assign_splits, count_splits, split, split_hash
+from tasks.split import (
+    LEFT_OUT,
+    assign_splits,
+    count_splits,
+    effective_settings,
+    split,
+    split_hash,
+)
 
 Video = dict[str, Any]
 FEW = st.integers(0, 9).map(str)
@@ -323,25 +330,66 @@ def test_assign_by_date_nothing_learned_from_is_newer_than_what_is_tested(
         {**item, "date": date}
         for item, date in zip(singles("s", 40) + linked, dates + dates, strict=False)
     ]
-    chosen = SplitSettings(by_date=True)
     try:
+        chosen = effective_settings(SplitSettings(by_date=True), None, videos, [])
         before = parts_of(assign_splits(videos, chosen))
     except StoreError:
-        return  # a part lacks a label
-    new = [{**video(f"n{n}", n % 2), "date": date} for n, date in enumerate(later)]
+        return  # too few days, or a part lacks a label
+    begins = {"val": str(chosen.val_from), "test": str(chosen.test_from)}
+    new = [
+        {**video(f"n{n}", n % 2, identity="5" if n % 3 else None), "date": date}
+        for n, date in enumerate(later)
+    ]
     after = parts_of(assign_splits(videos + new, chosen, previous=before))
     assert {name: after[name] for name in before} == before
-    date_of = {item["video_id"]: item["date"] for item in videos + new}
-    newest = {
-        part: [
-            max(date_of[name] for name in component)
-            for component in components_of(videos + new)
-            if part in {after[name] for name in component}
-        ]
-        for part in ("train", "val", "test")
-    }
-    assert max(newest["train"]) < min(newest["val"])
-    assert max(newest["val"]) < min(newest["test"])
+    used = [item for item in videos + new if after[item["video_id"]] != LEFT_OUT]
+    for item in used:
+        if after[item["video_id"]] == "train":
+            assert item["date"] < begins["val"]
+        if after[item["video_id"]] == "val":
+            assert item["date"] < begins["test"]
+    date_of = {item["video_id"]: item["date"] for item in used}
+    for component in components_of(used):
+        [part] = {after[name] for name in component}
+        if part != "train":
+            assert max(date_of[name] for name in component) >= begins[part]
+
+
+def test_assign_newer_video_of_a_learned_person_is_left_out() -> None:
+    videos = [{**item, "date": f"2024-01-{n + 1:02}"} for n, item in enumerate(singles("s", 30))]
+    videos[0]["identity"] = "alice"
+    chosen = effective_settings(SplitSettings(by_date=True), None, videos, [])
+    before = parts_of(assign_splits(videos, chosen))
+    assert before["s000"] == "train"
+    late = {**video("late", 1, identity="alice"), "date": "2024-03-01"}
+    early = {**video("early", 1, identity="alice"), "date": "2024-01-02"}
+    other = {**video("other", 1), "date": "2024-03-01"}
+    after = parts_of(assign_splits([*videos, late, early, other], chosen, previous=before))
+    assert after == {**before, "late": LEFT_OUT, "early": "train", "other": "test"}
+
+
+def test_days_are_chosen_once() -> None:
+    videos = [{**item, "date": f"2024-01-{n + 1:02}"} for n, item in enumerate(singles("s", 30))]
+    first = effective_settings(SplitSettings(by_date=True), None, videos, [])
+    later = [{**item, "date": f"2025-01-{n + 1:02}"} for n, item in enumerate(singles("n", 30))]
+    asked = SplitSettings(by_date=True)
+    assert effective_settings(asked, first, videos + later, []) == first
+    assert effective_settings(None, first, videos + later, []) == first
+
+
+def test_given_part_of_a_new_video_moves_nobody() -> None:
+    videos = singles("s", 60)
+    before = parts_of(assign_splits(videos, SplitSettings()))
+    names = {part: next(v for v, p in before.items() if p == part) for part in ("train", "test")}
+    people = {names["train"]: "alice", names["test"]: "bob"}
+    named = [{**item, "identity": people.get(item["video_id"])} for item in videos]
+    new = [
+        video("n1", 1, identity="alice", split="test"),
+        video("n2", 1, identity="bob", split="test"),
+        video("n3", 1, identity="alice", donor="bob"),
+    ]
+    after = parts_of(assign_splits([*named, *new], SplitSettings(), previous=before))
+    assert after == {**before, "n1": LEFT_OUT, "n2": "test", "n3": LEFT_OUT}
 
 
 def test_assign_by_date_names_a_video_without_one() -> None:

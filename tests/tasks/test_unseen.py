@@ -26,7 +26,7 @@ def model(tmp_path: Path, tiny: Any) -> ModelLayout:
     own = tiny.write_store(tmp_path / "own", tiny.three_parts())
     model = tiny.save_model(tmp_path / "model")
     shutil.copy(own.split_path, model.split_path)
-    learned = {"video_id": "v", "frames": [], "faces": [FACE]}
+    learned = {"video_id": "v", "component": "v", "frames": [], "faces": [FACE]}
     write_table(model.learned_path, [learned], LEARNED)
     return model
 
