@@ -3,10 +3,9 @@
 - Connected are videos that have something in common (``tasks/links.py``): a person, a source, a
   pair, a group, their content, or pictures that look alike; and what they connect to in turn. These
   move as one.
-- What folders named train, val and test or the labels table give is kept; a component that they put
-  on two sides is refused. A part that they give to nobody is taken out of train.
-- Given parts that two files with something in common contradict are refused. A video that was given
-  no part, or that is new, is left out of all where it would connect two parts.
+- What folders named train, val and test or the labels table give is kept; where they put files
+  that have something in common on two sides, all is refused. A part that they give to nobody is
+  taken out of train. A video without a part is left out where it would connect two parts.
 - A later run moves no video to another part, unless its own part is given anew: new videos join
   their component's part. Only where what is known now connects videos that are on two sides already
   are some left out: those of test, then those of val.
@@ -141,7 +140,7 @@ def assign_splits(
     settings: SplitSettings,
     *,
     previous: Mapping[str, str] | None = None,
-    likenesses: Iterable[Likeness] = (),
+    likenesses: Sequence[Likeness] = (),
 ) -> list[Row]:
     """Split rows (``storage.schemas.SPLIT``), one per labelled video, sorted by video id.
 
@@ -156,7 +155,7 @@ def assign_splits(
         StoreError: a part would lack one of the labels, the given parts of connected videos differ,
             or a date is missing.
     """
-    settings = effective_settings(settings, None, files, list(likenesses))
+    settings = effective_settings(settings, None, files, likenesses)
     ties = find_ties(files, likenesses)
     given = _given(files, ties) if settings.honour_given else {}
     untaken = {"val", "test"} - set(given.values())

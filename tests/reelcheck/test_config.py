@@ -54,6 +54,8 @@ ALL_SETTINGS = {
     "split.seed",
     "split.honour_given",
     "split.by_date",
+    "split.val_from",
+    "split.test_from",
     "gate.min_auc_change",
     "gate.max_generator_drop",
     "gate.max_false_alarm_rise",
