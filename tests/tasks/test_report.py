@@ -121,7 +121,7 @@ def test_report_tells_what_was_trained_and_how_well(tmp_path: Path) -> None:
     assert row(text, "1") == ["0.001", "1,537 of 12,345,678", "0.0124 %", "2", "1"]
     assert row(text, "2") == ["1e-05", "12,345,678 of 12,345,678", "100 %", "7", "5"]
     assert row(text, "auc") == [f"{sk.roc_auc_score(result.labels, result.scores):.3f}"]
-    assert row(text, "threshold with the best F1") == ["0.430"]
+    assert row(text, "threshold: given") == ["0.430"]
     assert "Measured on validation videos, which chose epoch, temperature, threshold" in text
     assert "| fold |" not in text
     assert "single detectors" not in text
