@@ -32,6 +32,10 @@ class Calibration(Settings):
     """Scores from here on are called fake; between the two, inconclusive."""
 
 
+UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5, real_below=0.5, fake_from=0.5)
+"""Logits are taken as they come, and one threshold in the middle decides."""
+
+
 class PhaseSummary(Settings):
     """What one phase of training did."""
 

@@ -6,12 +6,14 @@ is what users get. Videos of the part that gave no crops are rows, too.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from models.runtime import Runtime
 from reelcheck.card import ModelCard
@@ -199,6 +201,17 @@ def score_table(rows: Iterable[Row]) -> pd.DataFrame:
             "frame_scores",
         ]
     ]
+
+
+def score_columns(
+    rows: Sequence[Row],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.str_]]:
+    """Scores, labels and groups of rows that have a score."""
+    return (
+        np.array([row["score"] for row in rows], dtype=np.float64),
+        np.array([row["label"] for row in rows], dtype=np.int64),
+        np.array([row["component"] for row in rows], dtype=str),
+    )
 
 
 def require_same_preprocessing(card: ModelCard, layout: StoreLayout) -> None:

@@ -8,16 +8,15 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from models.metrics import group_bootstrap_auc, video_metrics
-from reelcheck.card import Calibration, ModelCard
+from reelcheck.card import UNCALIBRATED, ModelCard
 from storage.layout import StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
+from tasks.answers import score_columns
 from tasks.shortcuts import metadata_model, metadata_table
 
 MODEL, FRAMES, METADATA, CHANCE = "this model", "its frames alone", "metadata", "chance"
 _FIGURES = ("auc", "average_precision", "eer", "tpr_at_fpr_5")
-_AT_HALF = Calibration(temperature=1.0, threshold=0.5, real_below=0.5, fake_from=0.5)
-"""Figures of the ranking need no threshold; the function that works them out does."""
 _EDGE = 1e-12
 
 
@@ -37,13 +36,12 @@ def baselines(rows: Sequence[Row], layout: StoreLayout, card: ModelCard) -> list
         card: of the model.
     """
     scored = [row for row in rows if row["score"] is not None]
-    labels = np.array([row["label"] for row in scored], dtype=np.int64)
-    groups = np.array([row["component"] for row in scored])
-    found = [_figures(MODEL, [row["score"] for row in scored], labels, groups)]
+    scores, labels, groups = score_columns(scored)
+    found = [_figures(MODEL, scores, labels, groups)]
     if card.detector.transformer is not None:
         found.append(_figures(FRAMES, [_frames_alone(row) for row in scored], labels, groups))
-    if (scores := _metadata_scores(scored, layout)) is not None:
-        found.append(_figures(METADATA, scores, labels, groups))
+    if (of_metadata := _metadata_scores(scored, layout)) is not None:
+        found.append(_figures(METADATA, of_metadata, labels, groups))
     share = float(labels.mean()) if len(labels) else None
     chance = {"auc": 0.5, "average_precision": share, "eer": 0.5, "tpr_at_fpr_5": 0.05}
     return [*found, {"name": CHANCE, **chance, "low": None, "high": None}]
@@ -53,7 +51,8 @@ def _figures(
     name: str, scores: Iterable[float], labels: NDArray[np.int64], groups: NDArray[Any]
 ) -> Row:
     values = np.array(list(scores), dtype=np.float64)
-    metrics = video_metrics(values, labels, _AT_HALF)
+    # Figures of the ranking need no threshold; the function that works them out does.
+    metrics = video_metrics(values, labels, UNCALIBRATED)
     interval = group_bootstrap_auc(values, labels, groups, seed=0)
     return {
         "name": name,

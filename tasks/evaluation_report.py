@@ -19,6 +19,7 @@ from storage.layout import StoreLayout
 from storage.outputs import EvaluationLayout
 from storage.schemas import MANIFEST
 from storage.tables import Row, read_rows
+from tasks.answers import score_columns
 from tasks.evaluation_plots import (
     RobustnessRow,
     draw_reliability,
@@ -95,9 +96,7 @@ def _draw(
     output: EvaluationLayout, card: ModelCard, found: Evaluation, rows: Sequence[Row]
 ) -> list[Picture]:
     scored = [row for row in rows if row["score"] is not None]
-    scores = np.array([row["score"] for row in scored], dtype=np.float64)
-    labels = np.array([row["label"] for row in scored], dtype=np.int64)
-    groups = np.array([row["component"] for row in scored], dtype=str)
+    scores, labels, groups = score_columns(scored)
     threshold = card.calibration.threshold
     draw_roc(output.plot_path("roc"), scores, labels, threshold=threshold)
     draw_precision_recall(output.plot_path("precision_recall"), scores, labels, threshold=threshold)

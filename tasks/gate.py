@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from models.evaluation import evaluate_table
-from models.metrics import paired_difference
+from models.metrics import Interval, paired_difference
 from reelcheck.card import Calibration
 from reelcheck.config import GateSettings
 from storage.tables import Row
-from tasks.answers import score_table
+from tasks.answers import score_columns, score_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +124,18 @@ def _rules(
     return tuple(rules)
 
 
-def _auc_change(challenger: Sequence[Row], champion: Sequence[Row], places: Sequence[int]) -> Any:
+def _auc_change(
+    challenger: Sequence[Row], champion: Sequence[Row], places: Sequence[int]
+) -> Interval | None:
     """With its interval, on videos that both have a score for; None where it is undefined."""
     pairs = [
         (champion[n], challenger[n])
         for n in places
         if champion[n]["score"] is not None and challenger[n]["score"] is not None
     ]
-    return paired_difference(
-        np.array([old["score"] for old, _ in pairs], dtype=np.float64),
-        np.array([new["score"] for _, new in pairs], dtype=np.float64),
-        np.array([old["label"] for old, _ in pairs], dtype=np.int64),
-        np.array([old["component"] for old, _ in pairs], dtype=str),
-        seed=0,
-    )
+    before, labels, groups = score_columns([old for old, _ in pairs])
+    after, _, _ = score_columns([new for _, new in pairs])
+    return paired_difference(before, after, labels, groups, seed=0)
 
 
 def _generator_change(new: Mapping[str, Any], old: Mapping[str, Any]) -> float | None:

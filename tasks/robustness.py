@@ -25,7 +25,7 @@ from storage.atomic import atomic_path
 from storage.outputs import EvaluationLayout
 from storage.schemas import EVALUATED
 from storage.tables import Row, write_table
-from tasks.answers import finished_rows, judged_rows
+from tasks.answers import finished_rows, judged_rows, score_columns
 from tasks.decode_pool import DecodePool
 from tasks.discover import shards_of
 
@@ -88,15 +88,15 @@ def robustness_row(
         change on real videos; ``largest_logit_change``.
     """
     scored = [row for row in after if row["score"] is not None]
-    scores, labels, groups = _columns(scored)
+    scores, labels, groups = score_columns(scored)
     auc = group_bootstrap_auc(scores, labels, groups, seed=0)
     pairs = [
         (old, new)
         for old, new in zip(before, after, strict=True)
         if old["score"] is not None and new["score"] is not None
     ]
-    old_scores, both_labels, both_groups = _columns([old for old, _ in pairs])
-    new_scores, _, _ = _columns([new for _, new in pairs])
+    old_scores, both_labels, both_groups = score_columns([old for old, _ in pairs])
+    new_scores, _, _ = score_columns([new for _, new in pairs])
     change = paired_difference(old_scores, new_scores, both_labels, both_groups, seed=0)
     shifts = np.array([new["logit"] - old["logit"] for old, new in pairs])
     called = scores >= threshold
@@ -123,15 +123,6 @@ def worst_case(rows: Sequence[Row]) -> Row | None:
     """The perturbation with the lowest AUC; None where no AUC is defined."""
     defined = [row for row in rows if row["auc"] is not None]
     return min(defined, key=lambda row: float(row["auc"]), default=None)
-
-
-def _columns(rows: Sequence[Row]) -> tuple[Any, Any, Any]:
-    """Scores, labels, groups."""
-    return (
-        np.array([row["score"] for row in rows], dtype=np.float64),
-        np.array([row["label"] for row in rows], dtype=np.int64),
-        np.array([row["component"] for row in rows], dtype=str),
-    )
 
 
 def _named(*names: str, interval: tuple[float, float, float] | None) -> Row:

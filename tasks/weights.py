@@ -15,7 +15,7 @@ from models.published import (
     PaddingStyle,
     convert_detector,
 )
-from reelcheck.card import Calibration, ModelCard, WeightsSource
+from reelcheck.card import UNCALIBRATED, ModelCard, WeightsSource
 from reelcheck.errors import MismatchError, SettingsError, WeightsError
 from reelcheck.settings import settings_hash
 from storage.atomic import write_bytes
@@ -26,7 +26,6 @@ from storage.weights import read_weights, weights_to_bytes
 
 WeightsFormat = Naming | DetectorFormat
 
-_UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5, real_below=0.5, fake_from=0.5)
 _NOTES = (
     "imported weights, not calibrated: the score is the network's own probability, and no verdict "
     "is inconclusive",
@@ -122,7 +121,7 @@ def _import_detector(
         preprocessing=imported.preprocessing,
         preprocessing_hash=settings_hash(imported.preprocessing),
         split_hash=None,
-        calibration=_UNCALIBRATED,
+        calibration=UNCALIBRATED,
         aggregation=AGGREGATIONS[0],
         num_videos={},
         validation={},

@@ -1,4 +1,4 @@
-"""Commands that make and look at data: preprocess, normalise, inspect, split."""
+"""Commands that make and look at data: preprocess, normalise, inspect, split, audit."""
 
 from pathlib import Path
 from typing import Annotated
