@@ -149,7 +149,7 @@ def pool_run(paths: list[str], copies: int, store: str) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         with DecodePool(shards, settings, run) as pool:
-            done = [extract_shard.fn(shard, layout, pool) for shard in shards]
+            done = [extract_shard(shard, layout, pool) for shard in shards]
     finally:
         is_over.set()
         watcher.join()

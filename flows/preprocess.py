@@ -2,32 +2,52 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
 
+from flows.spread import hash_spread, is_passing, spread
 from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
 from reelcheck.cores import spent_cpu_seconds
-from reelcheck.progress import video_progress
+from reelcheck.places import Place, is_url
+from reelcheck.progress import progress_bar, video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
-from storage.layout import StoreLayout, preprocessed
+from storage.layout import StoreLayout, is_no_crops, preprocessed
 from storage.lock import run_lock
+from storage.objects import reading_file, writing
 from tasks.collect import collect_tables
 from tasks.decode_pool import DecodePool
-from tasks.discover import contents_of, discover, plan_shards
-from tasks.extract import extract_shard
+from tasks.discover import contents_of, discover, is_whole_folder, plan_shards
+from tasks.extract import ExtractWork, extract_shard, extract_shard_alone
 from tasks.faces.weights import configured_face_model_sha256, find_face_model
 from tasks.summary import PreprocessSummary, WorkDone, as_json, as_markdown, summarise
+
+# The pool cannot be part of a cache key: it is processes.
+_extract_shard = task(
+    name="extract shard", task_run_name="extract {shard.name}", cache_policy=NO_CACHE
+)(extract_shard)
+_extract_shard_alone = task(
+    name="extract shard",
+    task_run_name="extract {shard.name}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=exponential_backoff(10),
+    retry_condition_fn=is_passing,
+)(extract_shard_alone)
 
 
 @flow(name="preprocess", validate_parameters=True)
 def preprocess(
-    source: Path,
-    store: Path,
-    labels: Path | None = None,
+    source: Place,
+    store: Place,
+    labels: Place | None = None,
     settings: PreprocessSettings | None = None,
     run: RunSettings | None = None,
     exclude: Path | None = None,
@@ -38,8 +58,8 @@ def preprocess(
     """Make a store of crop sequences from a folder of videos; a second run does what is missing.
 
     Args:
-        source: folder of videos (searched through), or one video.
-        store: folder to write to; may hold several preprocessings and sources.
+        source: folder of videos (searched through), or one video; path or URL.
+        store: folder to write to, path or URL; may hold several preprocessings and sources.
         labels: CSV of path, label and what else is known (``tasks/labels.py``); None: folder names.
         settings: what the crops look like; None: the defaults.
         run: how to use the machine; None: the defaults.
@@ -57,30 +77,47 @@ def preprocess(
     started, cpu_started = time.perf_counter(), spent_cpu_seconds()
     settings = settings or PreprocessSettings(face_model_sha256=configured_face_model_sha256())
     run = run or RunSettings()
-    layout = store_layout(store, settings)
     # First, because without it all the rest would be for nothing.
     find_face_model(settings.face_model_sha256)
-    hash_started = time.thread_time()
-    files = task(name="discover")(discover)(
-        source, layout, labels=labels, exclude=exclude or store, dataset_layout=dataset_layout
-    )
-    hashing = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
-    with run_lock(layout):
-        remove_temporaries(layout.path)
-        remove_temporaries(layout.shards_dir)
-        write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")
-        shards = plan_shards(files, layout, shard_size=run.shard_size, retry_failed=retry_failed)
-        extracting = _extract(shards, layout, settings, run)
-        counts = collect_tables(files, layout, is_complete=source.is_dir())
-        num_planned = sum(len(shard.video_ids) for shard in shards)
-        summary = summarise(
-            [hashing, *extracting],
-            counts=counts,
-            num_videos_before=len(contents_of(files)) - num_planned,
-            wall_seconds=time.perf_counter() - started,
-            cpu_seconds=spent_cpu_seconds() - cpu_started,
+    with ExitStack() as stack:
+        copy = stack.enter_context(writing(store, wanted=is_no_crops))
+        table = None if labels is None else stack.enter_context(reading_file(labels))
+        layout = store_layout(copy.path, settings)
+        hash_started = time.thread_time()
+        files = task(name="discover")(discover)(
+            source,
+            layout,
+            labels=table,
+            exclude=exclude or copy.path,
+            dataset_layout=dataset_layout,
+            hashed=partial(hash_spread, run=run) if run.where == "cluster" else None,
         )
-        write_text(layout.summary_path, as_json(summary))
+        hashing = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
+        with run_lock(layout):
+            remove_temporaries(layout.path)
+            remove_temporaries(layout.shards_dir)
+            write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")
+            shards = plan_shards(
+                files, layout, shard_size=run.shard_size, retry_failed=retry_failed
+            )
+            if is_url(store) or run.where == "cluster":
+                copy.push()
+                extracting = _extract_alone(
+                    shards, ExtractWork(store=store, settings=settings, run=run)
+                )
+                copy.pull(wanted=is_no_crops)
+            else:
+                extracting = _extract(shards, layout, settings, run)
+            counts = collect_tables(files, layout, is_complete=is_whole_folder(source, files))
+            num_planned = sum(len(shard.video_ids) for shard in shards)
+            summary = summarise(
+                [hashing, *extracting],
+                counts=counts,
+                num_videos_before=len(contents_of(files)) - num_planned,
+                wall_seconds=time.perf_counter() - started,
+                cpu_seconds=spent_cpu_seconds() - cpu_started,
+            )
+            write_text(layout.summary_path, as_json(summary))
     create_markdown_artifact(as_markdown(summary), key="preprocess-summary")
     return summary
 
@@ -88,13 +125,14 @@ def preprocess(
 def _extract(
     shards: Sequence[Shard], layout: StoreLayout, settings: PreprocessSettings, run: RunSettings
 ) -> list[WorkDone]:
+    """One after the other, with decode processes that all shards share."""
     num_videos = sum(len(shard.video_ids) for shard in shards)
     with (
         DecodePool(shards, settings, run) as pool,
         video_progress(total=num_videos, description="preprocess") as advance,
     ):
         return [
-            extract_shard(
+            _extract_shard(
                 shard,
                 layout,
                 pool,
@@ -103,6 +141,18 @@ def _extract(
             )
             for shard in shards
         ]
+
+
+def _extract_alone(shards: Sequence[Shard], work: ExtractWork) -> list[WorkDone]:
+    """Each by itself, here or elsewhere; the store gets the files from the tasks."""
+    done = []
+    num_videos = sum(len(shard.video_ids) for shard in shards)
+    with progress_bar(total=num_videos, description="preprocess", unit="videos") as bar:
+        calls = [{"shard": shard, "work": work} for shard in shards]
+        for part in spread(_extract_shard_alone, calls, work.run):
+            bar.update(part.num_videos)
+            done.append(part)
+    return done
 
 
 def store_layout(store: Path, settings: PreprocessSettings) -> StoreLayout:

@@ -1,17 +1,25 @@
 """Flows: labelled store -> split -> checkpoint folder; and what comparing such runs shows."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.card import ModelCard
 from reelcheck.config import SplitSettings
+from reelcheck.places import Place
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import EngineSettings, TrainSettings
-from storage.layout import ModelLayout, StoreLayout, StudyLayout, find_preprocessed
+from storage.layout import (
+    ModelLayout,
+    StoreLayout,
+    StudyLayout,
+    find_preprocessed,
+    is_no_crops,
+)
+from storage.objects import reading, writing
 from storage.schemas import SPLIT
 from storage.tables import read_rows
 from tasks import split as split_step
@@ -26,26 +34,26 @@ from tasks.study import ablation_markdown, write_ablation, write_learning_curve
 
 @flow(name="split", validate_parameters=True)
 def split(
-    store: Path, settings: SplitSettings | None = None, preprocessing: str | None = None
+    store: Place, settings: SplitSettings | None = None, preprocessing: str | None = None
 ) -> dict[str, dict[str, int]]:
     """Divide a store's labelled videos into train, val and test without leaks.
 
     Args:
-        store: a preprocessed store.
+        store: a preprocessed store, by path or URL.
         settings: fractions and seed; None: those of the existing split, or the defaults.
         preprocessing: hash of the preprocessing to use, if the store holds several.
 
     Returns:
         Videos per part and label.
     """
-    layout = find_preprocessed(store, preprocessing)
-    return split_step.split(layout, settings)
+    with writing(store, wanted=is_no_crops) as copy:
+        return split_step.split(find_preprocessed(copy.path, preprocessing), settings)
 
 
 @flow(name="train", validate_parameters=True)
 def train(
-    store: Path,
-    model: Path,
+    store: Place,
+    model: Place,
     recipe: str | None = None,
     settings: TrainSettings | None = None,
     engine: EngineSettings | None = None,
@@ -55,8 +63,8 @@ def train(
     """Train a detector on a store; videos that are in no part yet are dealt first.
 
     Args:
-        store: a preprocessed, labelled store.
-        model: folder for the checkpoint.
+        store: a preprocessed, labelled store, by path or URL.
+        model: folder for the checkpoint, by path or URL.
         recipe: name of a recipe, for what the settings leave out.
         settings: the training run; None: the recipe's, or the defaults.
         engine: how to use the machine; None: the recipe's, or the defaults.
@@ -67,17 +75,19 @@ def train(
         chosen = load_recipe(recipe)
         settings, engine = settings or chosen.train, engine or chosen.engine
     settings = settings or TrainSettings()
-    layout = _split_store(store, settings, preprocessing)
-    card = train_step.train(layout, ModelLayout(model), settings, engine=engine, notes=notes)
-    task(name="write ONNX files")(ensure_onnx_files)(ModelLayout(model))
-    create_markdown_artifact(report_with_pictures(ModelLayout(model)), key="training-report")
+    with _split_store(store, settings, preprocessing) as layout, writing(model) as copy:
+        output = ModelLayout(copy.path)
+        card = train_step.train(layout, output, settings, engine=engine, notes=notes)
+        task(name="write ONNX files")(ensure_onnx_files)(output)
+        report = report_with_pictures(output)
+    create_markdown_artifact(report, key="training-report")
     return card
 
 
 @flow(name="learning curve", validate_parameters=True)
 def learning_curve(
-    store: Path,
-    out: Path,
+    store: Place,
+    out: Place,
     subset_sizes: Sequence[int],
     settings: TrainSettings | None = None,
     engine: EngineSettings | None = None,
@@ -86,7 +96,7 @@ def learning_curve(
     """Train on growing parts of the train videos and on all, and draw what more data gives.
 
     Args:
-        store: a preprocessed, labelled store.
+        store: a preprocessed, labelled store, by path or URL.
         out: folder for the models, the table and the picture.
         subset_sizes: numbers of train videos.
         settings: the training runs; None: the defaults.
@@ -94,36 +104,37 @@ def learning_curve(
         preprocessing: hash of the preprocessing to use, if the store holds several.
     """
     settings = settings or TrainSettings()
-    layout, study = _split_store(store, settings, preprocessing), StudyLayout(out)
-    sizes, split_rows = sorted(set(subset_sizes)), read_rows(layout.split_path, SPLIT)
-    for size in sizes:
-        # All of them before the first is trained: too large a size is told at once.
-        subset(split_rows, num_videos=size, seed=settings.seed)
-    cards = [
-        train_step.train(
-            layout, study.model(str(size)), settings, engine=engine, num_train_videos=size
-        )
-        for size in sizes
-    ]
-    cards.append(train_step.train(layout, study.model("all"), settings, engine=engine))
-    num_all = sum(cards[-1].num_videos["train"].values())
-    points = [
-        LearningPoint(
-            share=sum(card.num_videos["train"].values()) / num_all,
-            num_videos=sum(card.num_videos["train"].values()),
-            val_auc=card.validation["auc"],
-            val_f1=card.validation["f1"],
-        )
-        for card in cards
-    ]
-    write_learning_curve(study, points)
+    with _split_store(store, settings, preprocessing) as layout, writing(out) as copy:
+        study = StudyLayout(copy.path)
+        sizes, split_rows = sorted(set(subset_sizes)), read_rows(layout.split_path, SPLIT)
+        for size in sizes:
+            # All of them before the first is trained: too large a size is told at once.
+            subset(split_rows, num_videos=size, seed=settings.seed)
+        cards = [
+            train_step.train(
+                layout, study.model(str(size)), settings, engine=engine, num_train_videos=size
+            )
+            for size in sizes
+        ]
+        cards.append(train_step.train(layout, study.model("all"), settings, engine=engine))
+        num_all = sum(cards[-1].num_videos["train"].values())
+        points = [
+            LearningPoint(
+                share=sum(card.num_videos["train"].values()) / num_all,
+                num_videos=sum(card.num_videos["train"].values()),
+                val_auc=card.validation["auc"],
+                val_f1=card.validation["f1"],
+            )
+            for card in cards
+        ]
+        write_learning_curve(study, points)
     return points
 
 
 @flow(name="ablate", validate_parameters=True)
 def ablate(
-    store: Path,
-    out: Path,
+    store: Place,
+    out: Place,
     settings: TrainSettings | None = None,
     engine: EngineSettings | None = None,
     preprocessing: str | None = None,
@@ -131,33 +142,38 @@ def ablate(
     """Train with each generalisation switch off and on, and tabulate the held-out figures.
 
     Args:
-        store: a preprocessed, labelled store.
+        store: a preprocessed, labelled store, by path or URL.
         out: folder for the models, the table and the picture.
         settings: the run that is varied; None: the defaults.
         engine: how to use the machine; None: the defaults.
         preprocessing: hash of the preprocessing to use, if the store holds several.
     """
     settings = settings or TrainSettings()
-    layout, study = _split_store(store, settings, preprocessing), StudyLayout(out)
-    rows = []
-    for variant in variants(settings):
-        model = study.model(variant.name.replace(" ", "-"))
-        card = train_step.train(layout, model, variant.settings, engine=engine)
-        rows.append(measure_variant(variant, card, layout, model))
-    write_ablation(study, rows)
+    with _split_store(store, settings, preprocessing) as layout, writing(out) as copy:
+        study = StudyLayout(copy.path)
+        rows = []
+        for variant in variants(settings):
+            model = study.model(variant.name.replace(" ", "-"))
+            card = train_step.train(layout, model, variant.settings, engine=engine)
+            rows.append(measure_variant(variant, card, layout, model))
+        write_ablation(study, rows)
     create_markdown_artifact(ablation_markdown(rows), key="ablation")
     return rows
 
 
-def _split_store(store: Path, settings: TrainSettings, preprocessing: str | None) -> StoreLayout:
-    """The store's preprocessing for a run, its labelled videos dealt.
+@contextmanager
+def _split_store(
+    store: Place, settings: TrainSettings, preprocessing: str | None
+) -> Iterator[StoreLayout]:
+    """The store's preprocessing for a run, its labelled videos dealt, its crops at hand.
 
     Of several preprocessings that of the settings' recipe, where it is among them.
     """
-    if preprocessing is None and settings.recipe is not None:
-        own = settings_hash(load_recipe(settings.recipe).preprocess)
-        if (store / own).is_dir():
-            preprocessing = own
-    layout = find_preprocessed(store, preprocessing)
-    split_step.split(layout, None)
-    return layout
+    with writing(store, wanted=is_no_crops) as copy:
+        if preprocessing is None and settings.recipe is not None:
+            own = settings_hash(load_recipe(settings.recipe).preprocess)
+            if (copy.path / own).is_dir():
+                preprocessing = own
+        split_step.split(find_preprocessed(copy.path, preprocessing), None)
+    with reading(store) as folder:
+        yield find_preprocessed(folder, preprocessing)

@@ -1,15 +1,17 @@
 """How training uses the machine: its processes, its number format, and what it says meanwhile."""
 
 import logging
+import os
 import warnings
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from reelcheck.errors import TrainingError
+from reelcheck.errors import SettingsError, TrainingError
 from reelcheck.train_config import EngineSettings
 
+_RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _EXPECTED_WARNINGS = (
     # Lightning recommends many loader processes; how many is a setting of ours.
@@ -31,16 +33,34 @@ _EXPECTED_WARNINGS = (
 def trainer_options(engine: EngineSettings) -> dict[str, Any]:
     """Arguments of ``lightning.Trainer`` for these settings on this machine."""
     strategy: Any = "auto"
-    if engine.num_devices > 1:
+    if engine.world_size > 1:
         # Spawned, not started by running our command again, which may be a worker of the
         # orchestrator.
         strategy = DDPStrategy(start_method="spawn")
     return {
         "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
         "devices": engine.num_devices,
+        "num_nodes": engine.num_nodes,
         "strategy": strategy,
         "precision": _PRECISIONS[best_precision(engine)],
     }
+
+
+def node_rank(engine: EngineSettings) -> int:
+    """Number of this machine among those that train together; the first writes the model.
+
+    Raises:
+        SettingsError: the environment does not say how they find each other.
+    """
+    if engine.num_nodes == 1:
+        return 0
+    missing = [name for name in _RENDEZVOUS if name not in os.environ]
+    if missing:
+        raise SettingsError(
+            f"num_nodes = {engine.num_nodes} needs {' and '.join(missing)} in the environment: the "
+            "first machine's address, a free port of it, and this machine's number from 0"
+        )
+    return int(os.environ["NODE_RANK"])
 
 
 def best_precision(engine: EngineSettings) -> str:
@@ -68,14 +88,21 @@ def require_devices(engine: EngineSettings, *, num_train: int, num_val: int) -> 
         # A process without any would be waited for by all others.
         "sequences in the val part": num_val,
     }
-    if torch.cuda.is_available():
-        counts["GPUs in this machine"] = torch.cuda.device_count()
     for things, count in counts.items():
-        if engine.num_devices > count:
+        if engine.world_size > count:
             raise TrainingError(
-                f"num_devices = {engine.num_devices}, but there are only {count} {things}; "
-                "give no more than that"
+                f"{_told(engine)}, but there are only {count} {things}; give no more than that"
             )
+    if torch.cuda.is_available() and engine.num_devices > torch.cuda.device_count():
+        raise TrainingError(
+            f"num_devices = {engine.num_devices}, but there are only {torch.cuda.device_count()} "
+            "GPUs in this machine; give no more than that"
+        )
+
+
+def _told(engine: EngineSettings) -> str:
+    nodes = f" on each of num_nodes = {engine.num_nodes}" if engine.num_nodes > 1 else ""
+    return f"num_devices = {engine.num_devices}{nodes}"
 
 
 def quieten() -> None:

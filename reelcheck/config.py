@@ -8,8 +8,9 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from reelcheck.perturbations import named_perturbations
 from reelcheck.settings import Settings
 
 FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
@@ -79,6 +80,9 @@ class PreprocessSettings(Settings):
 class RunSettings(Settings):
     """How a run uses the machine; changes no result."""
 
+    where: Literal["here", "cluster"] = "here"
+    """cluster: one task per shard on the machines of the scheduler that the environment names; see
+    ``docs/scale.md``."""
     num_workers: Annotated[int, Field(ge=1, le=512)] | None = None
     """Decode processes; None: one per core that this process may use."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -135,6 +139,25 @@ class GateSettings(Settings):
     """AUC that a first model must have."""
     min_new_videos: Annotated[int, Field(ge=1)] = 10
     """With fewer new labelled videos no challenger is trained."""
+    perturbations: tuple[str, ...] = ("jpeg 50", "scale 1/2", "blur 1.5")
+    """What test videos go through for the rule of robustness; none: the rule is off."""
+    num_perturbed_videos: Annotated[int, Field(ge=2)] = 60
+    """At most so many test videos, half of them real, go through each."""
+    max_robustness_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Mean AUC over the perturbations that may be lost."""
+    max_export_difference: Annotated[float, Field(ge=0)] = 1e-3
+    """Between a logit of the exported model and of the network, on test sequences."""
+    max_slowdown: Annotated[float, Field(gt=0)] = 1.5
+    """Seconds per frame, as a multiple of the champion's."""
+    max_growth: Annotated[float, Field(gt=0)] = 1.5
+    """Bytes of the weights, as a multiple of the champion's."""
+    approval_hours: Annotated[float, Field(gt=0, le=168)] = 12.0
+    """How long a deployed run waits for a person, where one must approve."""
+
+    @field_validator("perturbations")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(perturbation.name for perturbation in named_perturbations(names))
 
 
 class SplitSettings(Settings):

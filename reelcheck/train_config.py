@@ -209,7 +209,11 @@ class EngineSettings(Settings):
     """
 
     num_devices: Annotated[int, Field(ge=1, le=64)] = 1
-    """GPUs, or processes where there is none; each takes its share of every batch."""
+    """GPUs of this machine, or processes where there is none; each takes its share of every
+    batch."""
+    num_nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Machines that train together. Each runs the same command with the same output folder, which
+    all of them share, and finds MASTER_ADDR, MASTER_PORT and NODE_RANK in its environment."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 or else fp16 on a GPU, fp32 on a CPU."""
     num_loader_workers: Annotated[int, Field(ge=0, le=256)] = 0
@@ -218,3 +222,8 @@ class EngineSettings(Settings):
     """Less memory for more time: the backbone's activations are computed twice."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
+
+    @property
+    def world_size(self) -> int:
+        """Processes that share a batch, on all machines."""
+        return self.num_devices * self.num_nodes

@@ -28,7 +28,9 @@ STUDY/                          several models compared
 REGISTRY/
   <version>/ (a MODEL) …        immutable
   champion                      names of versions: that in use, then those before it
+  withdrawn                     names of versions that a rollback has taken out of use
   decision.json                 what the last retraining decided
+  drift.json drift.png          new videos beside those that the champion was measured on
 """
 
 from dataclasses import dataclass
@@ -149,9 +151,14 @@ class ModelLayout:
         """Why it was promoted, or why not."""
         return self.path / "gate.json"
 
+    @property
+    def evaluations_dir(self) -> Path:
+        """Folder of its evaluations."""
+        return self.path / "evaluations"
+
     def evaluation(self, part: str, split_hash: str) -> EvaluationLayout:
         """Where an evaluation on one part of a split is written unless another place is named."""
-        return EvaluationLayout(self.path / "evaluations" / f"{part}-{split_hash}")
+        return EvaluationLayout(self.evaluations_dir / f"{part}-{split_hash}")
 
     @property
     def validation_path(self) -> Path:
@@ -277,13 +284,33 @@ class RegistryLayout:
         return self.path / "champion"
 
     @property
+    def withdrawn_path(self) -> Path:
+        """The file that names versions which are not to be promoted again by themselves."""
+        return self.path / "withdrawn"
+
+    @property
     def decision_path(self) -> Path:
         """What the last retraining decided."""
         return self.path / "decision.json"
 
+    @property
+    def drift_path(self) -> Path:
+        """How the new videos differ from those that the champion was measured on."""
+        return self.path / "drift.json"
+
+    @property
+    def drift_plot_path(self) -> Path:
+        """The same as a picture."""
+        return self.path / "drift.png"
+
     def version(self, name: str) -> ModelLayout:
         """One version's checkpoint folder."""
         return ModelLayout(self.path / name)
+
+
+def is_no_crops(name: str) -> bool:
+    """Whether a file of a store is a table or the like: much smaller than all the crops."""
+    return not name.endswith(CROPS_SUFFIX)
 
 
 def preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:

@@ -9,7 +9,6 @@ EVALUATION/                     MODEL/evaluations/<part>-<split>, or where it wa
 OUT/                            one scoring run's output
   results/<key>/<video id>.json one content's answer; the key names model and settings
   evidence/<key>/<video id>.jpg its most telling faces
-  fetched/<URL's hash>/…         objects of sources that are URLs
   scores.parquet scores.csv summary.json report.html
 NORMALISED                      videos brought to one profile
   <path>.mp4                    named like the source's files
@@ -57,11 +56,6 @@ class ScoreLayout(LockedFolder):
     def evidence_path(self, key: str, video_id: str) -> Path:
         """Picture of its most telling faces."""
         return self.evidence_dir(key) / f"{video_id}.jpg"
-
-    @property
-    def fetched_dir(self) -> Path:
-        """Folder of what was fetched from elsewhere."""
-        return self.path / "fetched"
 
     @property
     def summary_path(self) -> Path:

@@ -20,7 +20,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +29,7 @@ from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.cores import available_cores
 from reelcheck.errors import FaceModelError, WorkerError
 from reelcheck.perturbations import Perturbation
+from reelcheck.places import is_url
 from reelcheck.records import Shard, VideoResult
 from reelcheck.status import Status
 from storage.scratch import scratch_folder
@@ -120,7 +120,9 @@ class DecodePool:
             yield self._ready.pop(video_id)
 
     def __enter__(self) -> Self:
-        if self._work.perturbation is not None and self._work.perturbation.needs_file:
+        perturbation = self._work.perturbation
+        writes = perturbation is not None and perturbation.needs_file
+        if writes or any(is_url(attempt.path) for attempt in self._waiting):
             scratch_dir = self._exit_stack.enter_context(scratch_folder())
             self._work = replace(self._work, scratch_dir=scratch_dir)
         return self
@@ -163,7 +165,7 @@ class DecodePool:
             pool = self._idle_pool() or self._new_pool()
             future = pool.schedule(
                 extract_one,
-                args=[Path(attempt.path), attempt.video_id],
+                args=[attempt.path, attempt.video_id],
                 kwargs={"decoder": self._run.decoder, "is_retry": attempt.problem is not None},
                 timeout=self._run.timeout_seconds / 2,
             )
@@ -196,7 +198,7 @@ class DecodePool:
             self._ready[attempt.video_id] = outcome
 
     def _remove_files(self, attempt: _Attempt) -> None:
-        """Remove what a perturbation has written of a video before its process ended."""
+        """Remove what was fetched or written of a video before its process ended."""
         if self._work.scratch_dir is not None:
             for folder in self._work.scratch_dir.glob(f"{attempt.video_id}.*"):
                 shutil.rmtree(folder, ignore_errors=True)

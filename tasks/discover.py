@@ -8,21 +8,27 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reelcheck.config import DatasetLayout
 from reelcheck.errors import SettingsError, SourceError
+from reelcheck.places import is_url, joined
 from reelcheck.progress import progress_bar
 from reelcheck.records import InputFile, Shard
 from reelcheck.status import FAILURES, RETRIED, Status
 from storage.hashing import sha256_of
 from storage.layout import StoreLayout
+from storage.objects import blocks_of
 from storage.schemas import VIDEO_RESULTS, VIDEOS
 from storage.tables import Row, read_rows
 from tasks.labels import label_files
 from tasks.layouts import label_by_layout
+from tasks.remote import find_objects
+
+HashContents = Callable[[Sequence[InputFile]], list[InputFile]]
+"""Gives the files in their order with the hashes of their contents."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +41,23 @@ class KnownResult:
 
 
 def discover(
-    source: Path,
+    source: str | Path,
     layout: StoreLayout,
     *,
     labels: Path | None,
     exclude: Path | None,
     dataset_layout: DatasetLayout | None = None,
+    hashed: HashContents | None = None,
 ) -> list[InputFile]:
     """All files under ``source`` (or the one file it is), identified and labelled.
 
     Args:
-        source: folder or file.
+        source: folder, file or URL.
         layout: where an earlier run's table may tell content hashes.
         labels: labels table; None: labels come from folder names.
         exclude: a folder of our own output, to be skipped when it lies inside the source.
         dataset_layout: public data set whose layout tells the labels instead.
+        hashed: see ``identify``.
 
     Raises:
         SettingsError: both a labels table and a layout.
@@ -61,35 +69,57 @@ def discover(
             f"labels come from {labels} or from the layout {dataset_layout}, not from both; leave "
             "out --labels or --layout"
         )
-    if exclude is not None and exclude.resolve() == source.resolve():
-        raise SourceError(f"{source} cannot be both the source and the output; give another folder")
-    found = find_files(source, exclude=exclude)
+    found = _found(source, exclude)
     if not found:
         raise SourceError(f"{source} holds no files; give a folder of videos or one video")
     # Labels first: a wrong table must not cost hours of hashing.
     if dataset_layout is not None:
         files = label_by_layout(found, dataset_layout)
     else:
-        files = label_files(found, labels, is_complete=source.is_dir())
+        files = label_files(found, labels, is_complete=is_whole_folder(source, found))
     known = read_rows(layout.videos_path, VIDEOS) if layout.videos_path.exists() else []
-    return identify(files, known)
+    return identify(files, known, hashed=hashed)
 
 
-def identify(files: Sequence[InputFile], known: Iterable[Row]) -> list[InputFile]:
+def _found(source: str | Path, exclude: Path | None) -> list[InputFile]:
+    if is_url(source):
+        return find_objects(str(source))
+    folder = Path(source)
+    if exclude is not None and exclude.resolve() == folder.resolve():
+        raise SourceError(f"{source} cannot be both the source and the output; give another folder")
+    return find_files(folder, exclude=exclude)
+
+
+def identify(
+    files: Sequence[InputFile], known: Iterable[Row], *, hashed: HashContents | None = None
+) -> list[InputFile]:
     """The files with the hashes of their contents.
 
     Args:
         files: as found.
         known: rows of an earlier run's table with root, path, size_bytes, mtime_ns and video_id.
+        hashed: what reads those that are not known; None: this process.
     """
-    known_ids = {_version_of(row): row["video_id"] for row in known}
-    identified = []
+    # A web server tells no times: what it sends may be another video each time.
+    known_ids = {_version_of(row): row["video_id"] for row in known if row["mtime_ns"] is not None}
+    found = [replace(file, video_id=known_ids.get(_version_of(asdict(file)))) for file in files]
+    unread = [file for file in found if file.video_id is None and file.status is None]
+    read = iter((hashed or _hashed_here)(unread))
+    return [next(read) if file.video_id is None and file.status is None else file for file in found]
+
+
+def _hashed_here(files: Sequence[InputFile]) -> list[InputFile]:
     with progress_bar(total=len(files), description="identify", unit="files") as bar:
+        identified = []
         for file in files:
-            video_id = known_ids.get(_version_of(asdict(file)))
-            identified.append(replace(file, video_id=video_id) if video_id else _identified(file))
+            identified.append(hash_contents([file])[0])
             bar.update(1)
     return identified
+
+
+def hash_contents(files: Sequence[InputFile]) -> list[InputFile]:
+    """Read every file and name its content; one that cannot be read says so."""
+    return [_identified(file) for file in files]
 
 
 def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
@@ -111,12 +141,19 @@ def find_files(source: Path, *, exclude: Path | None = None) -> list[InputFile]:
     return [_describe(root, path) for path in sorted(paths)]
 
 
+def is_whole_folder(source: str | Path, files: Sequence[InputFile]) -> bool:
+    """Whether the files found under a source are all of their folder, not the one file it is."""
+    if not is_url(source):
+        return Path(source).is_dir()
+    return files[0].root == str(source).rstrip("/")
+
+
 def contents_of(files: Iterable[InputFile]) -> dict[str, str]:
     """Video id -> one path of each content that can be opened, sorted by id."""
     paths: dict[str, str] = {}
     for file in files:
         if file.video_id is not None and file.status is None:
-            paths.setdefault(file.video_id, str(Path(file.root) / file.path))
+            paths.setdefault(file.video_id, joined(file.root, file.path))
     return dict(sorted(paths.items()))
 
 
@@ -234,10 +271,17 @@ def _is_utf8(name: str) -> bool:
 
 
 def _identified(file: InputFile) -> InputFile:
-    if file.status is not None:
-        return file
     try:
-        return replace(file, video_id=sha256_of(Path(file.root) / file.path))
+        return replace(file, video_id=_content_hash(joined(file.root, file.path)))
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        reason = f"cannot be read: {error.strerror}" if error.strerror else str(error)
         return replace(file, status=Status.UNREADABLE, reason=reason)
+
+
+def _content_hash(location: str) -> str:
+    if not is_url(location):
+        return sha256_of(Path(location))
+    digest = hashlib.sha256()
+    for block in blocks_of(location):
+        digest.update(block)
+    return digest.hexdigest()

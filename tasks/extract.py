@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.records import CropSequence, Shard, VideoResult
+from reelcheck.settings import settings_hash
 from storage.crops import CropWriter
-from storage.layout import StoreLayout
+from storage.layout import StoreLayout, preprocessed
+from storage.objects import output_folder
 from storage.schemas import SEQUENCES, VIDEO_RESULTS
 from storage.tables import Row, write_table
 from tasks.decode_pool import DecodePool
@@ -20,8 +22,6 @@ from tasks.summary import WorkDone, summed
 _NOT_IN_TABLES = {"sequences", "stage_seconds"}
 
 
-# The pool cannot be part of a cache key: it is processes.
-@task(name="extract shard", task_run_name="extract {shard.name}", cache_policy=NO_CACHE)
 def extract_shard(
     shard: Shard,
     layout: StoreLayout,
@@ -74,6 +74,27 @@ def extract_shard(
         num_frames=num_frames,
         cpu_seconds=summed([*stage_seconds, {"write": write_seconds}]),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractWork:
+    """What a task needs that extracts a shard on any machine."""
+
+    store: str | Path
+    """Path or URL."""
+    settings: PreprocessSettings
+    run: RunSettings
+
+
+def extract_shard_alone(shard: Shard, work: ExtractWork) -> WorkDone:
+    """Extract a shard with decode processes of its own; the rest is as above."""
+    relative = preprocessed(Path(), settings_hash(work.settings)).shard_videos_path(shard.name)
+    with (
+        output_folder(work.store, marker=relative.as_posix()) as folder,
+        DecodePool([shard], work.settings, work.run) as pool,
+    ):
+        layout = preprocessed(folder, settings_hash(work.settings))
+        return extract_shard(shard, layout, pool, compress=work.run.compress_crops)
 
 
 def _video_row(result: VideoResult) -> Row:

@@ -20,6 +20,7 @@ from reelcheck.card import ModelCard
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.cores import spent_cpu_seconds
 from reelcheck.errors import MismatchError
+from reelcheck.places import is_url, joined
 from reelcheck.progress import video_progress
 from reelcheck.records import InputFile, Shard
 from reelcheck.settings import differences, settings_hash
@@ -28,16 +29,17 @@ from storage.atomic import remove_temporaries, write_bytes, write_text
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout
 from storage.lock import run_lock
+from storage.objects import output_folder, reading
 from storage.outputs import ScoreLayout
 from storage.schemas import SCHEMA_VERSION, SCORES, SCORES_CSV, STAGES
 from storage.tables import Row, read_rows, write_csv, write_table
 from tasks.decode_pool import DecodePool
-from tasks.discover import contents_of, identify, shards_of
+from tasks.discover import HashContents, contents_of, identify, shards_of
 from tasks.evidence import evidence_picture, heat_maps, most_telling
 from tasks.inputs import find_inputs, sampled, settled
 from tasks.judging import JudgedTrack, judged
 from tasks.page import render_report
-from tasks.remote import fetched, is_url
+from tasks.remote import find_objects
 from tasks.runtimes import open_runtime
 
 
@@ -90,6 +92,21 @@ class Scorer:
 OnRow = Callable[[str, Row], object]
 """Called with a path and the answer for its content, as soon as it is written."""
 ScoreShard = Callable[[Shard, Scorer, DecodePool, OnRow], None]
+ScoreShards = Callable[[Sequence[Shard], Scorer, RunSettings, OnRow], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreWork:
+    """What a task needs that judges a shard on any machine."""
+
+    model: str | Path
+    """Path or URL of a checkpoint folder."""
+    out: str | Path
+    """Path or URL."""
+    key: str
+    """Of the run's scorer."""
+    run: RunSettings
+    score: ScoreSettings
 
 
 def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -> None:
@@ -102,18 +119,90 @@ def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -
         on_row(paths[result.video_id], row)
 
 
+def score_here(
+    shards: Sequence[Shard],
+    scorer: Scorer,
+    run: RunSettings,
+    on_row: OnRow,
+    *,
+    score_shard: ScoreShard = score_shard,
+) -> None:
+    """Judge shards one after the other, with decode processes that all of them share.
+
+    Args:
+        shards: what is to be done.
+        scorer: see there.
+        run: how to use the machine.
+        on_row: see there.
+        score_shard: the function above, or one that does the same and is watched.
+    """
+    num_videos = sum(len(shard.video_ids) for shard in shards)
+    with (
+        DecodePool(shards, scorer.card.preprocessing, run) as pool,
+        video_progress(total=num_videos, description="score") as advance,
+    ):
+
+        def done(path: str, row: Row) -> None:
+            advance(row["num_frames_decoded"] or 0)
+            on_row(path, row)
+
+        for shard in shards:
+            score_shard(shard, scorer, pool, done)
+
+
+def score_shard_alone(shard: Shard, work: ScoreWork) -> int:
+    """Judge a shard's videos with a model and decode processes of its own.
+
+    Returns:
+        How many videos.
+
+    Raises:
+        MismatchError: this machine would judge otherwise than the one that the run began on.
+    """
+    with reading(work.model) as model, output_folder(work.out) as out:
+        scorer = open_scorer(ModelLayout(model), ScoreLayout(out), work.score)
+        if scorer.key != work.key:
+            raise MismatchError(
+                f"this machine runs the model with {scorer.runtime.name} as {scorer.key}, the run "
+                f"began as {work.key}; choose the same for all with --engine"
+            )
+        with DecodePool([shard], scorer.card.preprocessing, work.run) as pool:
+            score_shard(shard, scorer, pool, lambda path, row: None)
+    return len(shard.video_ids)
+
+
+def open_scorer(
+    model: ModelLayout,
+    output: ScoreLayout,
+    settings: ScoreSettings,
+    runtime: Runtime | None = None,
+) -> Scorer:
+    """Load a model for a run, unless it is loaded already.
+
+    Raises:
+        StoreError, MismatchError, ExportError: see ``open_runtime``.
+    """
+    card, runtime = read_card(model), runtime or open_runtime(model, engine=settings.engine)
+    return Scorer(card, runtime, output, _key(card, runtime, settings), settings)
+
+
 def score_files(
     request: ScoreRequest,
     *,
     on_row: OnRow = lambda path, row: None,
-    score_shard: ScoreShard = score_shard,
+    score_shards: ScoreShards = score_here,
+    hashed: HashContents | None = None,
+    runtime: Runtime | None = None,
 ) -> Scored:
     """Score every file that the sources name; a second run does what is missing.
 
     Args:
         request: what to do.
         on_row: see there.
-        score_shard: the function above, or one that does the same and is watched.
+        score_shards: what judges the shards that are to be done, and leaves an answer for each
+            content in the output.
+        hashed: see ``identify``.
+        runtime: the request's model, where it is loaded already.
 
     Raises:
         MismatchError: the settings given are not those that the model was trained with.
@@ -126,8 +215,7 @@ def score_files(
     _require_same_settings(card, request.settings)
     files = _chosen(request)
     # Before the files are read, because without a model all the rest would be for nothing.
-    runtime = open_runtime(model, engine=request.score.engine)
-    scorer = Scorer(card, runtime, output, _key(card, runtime, request.score), request.score)
+    scorer = open_scorer(model, output, request.score, runtime)
     with run_lock(output):
         for folder in (
             output.path,
@@ -136,7 +224,7 @@ def score_files(
         ):
             remove_temporaries(folder)
         known = read_rows(output.parquet_path, SCORES) if output.parquet_path.exists() else []
-        files = identify(files, known)
+        files = identify(files, known, hashed=hashed)
         contents = contents_of(files)
         answers = _answers(scorer, contents)
         again = RETRIED | FAILURES if request.retry_failed else RETRIED
@@ -145,13 +233,14 @@ def score_files(
             for video_id, path in contents.items()
             if video_id not in answers or answers[video_id]["status"] in again
         }
-        names = {str(Path(file.root) / file.path): file.path for file in files}
-        _score(todo, scorer, request.run, lambda path, row: on_row(names[path], row), score_shard)
+        names = {joined(file.root, file.path): file.path for file in files}
+        shards = shards_of(todo, shard_size=request.run.shard_size)
+        score_shards(shards, scorer, request.run, lambda path, row: on_row(names[path], row))
         rows = _rows(files, answers | _answers(scorer, todo), card)
         summary = {
             **_counts(rows),
             "num_new": len(todo),
-            "engine": runtime.name,
+            "engine": scorer.runtime.name,
             "model_id": card.model_id,
             "stage_seconds": _stage_seconds(rows, new=todo),
         }
@@ -169,8 +258,7 @@ def _chosen(request: ScoreRequest) -> list[InputFile]:
     is_watching = request.settled_seconds > 0
     urls = [source for source in request.sources if is_url(source)]
     named = [source for source in request.sources if source not in urls]
-    fetch_to = ScoreLayout(request.out).fetched_dir
-    files = [file for url in urls for file in fetched(url, fetch_to)]
+    files = [file for url in urls for file in find_objects(url)]
     if named or not urls:
         files += find_inputs(named, exclude=request.out, may_be_empty=is_watching)
     if is_watching:
@@ -208,27 +296,6 @@ def _answers(scorer: Scorer, video_ids: Iterable[str]) -> dict[str, Row]:
         for video_id, path in paths.items()
         if path.exists()
     }
-
-
-def _score(
-    todo: Mapping[str, str],
-    scorer: Scorer,
-    run: RunSettings,
-    on_row: OnRow,
-    score_shard: ScoreShard,
-) -> None:
-    shards = shards_of(todo, shard_size=run.shard_size)
-    with (
-        DecodePool(shards, scorer.card.preprocessing, run) as pool,
-        video_progress(total=len(todo), description="score") as advance,
-    ):
-
-        def done(path: str, row: Row) -> None:
-            advance(row["num_frames_decoded"] or 0)
-            on_row(path, row)
-
-        for shard in shards:
-            score_shard(shard, scorer, pool, done)
 
 
 def _with_evidence(video_id: str, tracks: Sequence[JudgedTrack], row: Row, scorer: Scorer) -> Row:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,11 +16,12 @@ from prefect import task
 
 from models.aggregation import video_logits
 from models.calibration import choose_aggregation, fit_calibration
+from models.engine import node_rank
 from models.metrics import video_metrics
 from models.verdict import calibrated_score
 from reelcheck.card import Aggregation, ModelCard
 from reelcheck.config import PreprocessSettings
-from reelcheck.errors import MismatchError, SettingsError
+from reelcheck.errors import MismatchError, SettingsError, TrainingError
 from reelcheck.records import ScoredSequence
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.checkpoints import read_card, save_checkpoint
@@ -37,6 +39,8 @@ _REALS_ONLY = (
     "Trained and validated on real videos and their self-blends: no labelled fake was ever shown, "
     "though the counts of videos name them."
 )
+_CARD_SECONDS = 900.0
+"""What the first machine may take from its last epoch to the card."""
 _HPARAMS = shutil.ignore_patterns("hparams.yaml")
 """Always empty: the settings are in the card."""
 _VERSIONED = ("torch", "timm", "lightning", "torchvision", "mediapipe", "av", "decord", "numpy")
@@ -73,10 +77,12 @@ def train(
         WeightsError: the weights to start from cannot be had.
     """
     engine = engine or EngineSettings()
-    if settings.batch_size % engine.num_devices:
+    node_rank(engine)  # before anything is read
+    if settings.batch_size % engine.world_size:
+        nodes = f" on each of num_nodes = {engine.num_nodes}" if engine.num_nodes > 1 else ""
         raise SettingsError(
             f"batch_size = {settings.batch_size} cannot be shared by num_devices = "
-            f"{engine.num_devices}; give a multiple"
+            f"{engine.num_devices}{nodes}; give a multiple of {engine.world_size}"
         )
     split_rows = read_rows(layout.split_path, SPLIT)
     if num_train_videos is not None:
@@ -151,7 +157,9 @@ def _join_folds(run: _Run, model: ModelLayout, split_rows: Sequence[Row]) -> Mod
 
 
 def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Trained) -> ModelCard:
-    """Write everything of a checkpoint folder, the card last."""
+    """Write everything of a checkpoint folder, the card last; the first machine does."""
+    if node_rank(run.engine):
+        return _awaited(model)
     data = weights_to_bytes(trained.weights)
     videos = _validation_videos(trained.validation)
     calibration = fit_calibration(videos.logits, videos.labels, run.settings)
@@ -194,18 +202,37 @@ def _write(run: _Run, model: ModelLayout, split_rows: Sequence[Row], trained: Tr
     for events in model.unfinished_dir.glob("*/tensorboard"):
         target = model.tensorboard_dir / events.parent.name
         shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)
-    shutil.rmtree(model.unfinished_dir, ignore_errors=True)
+    if run.engine.num_nodes == 1:  # else another machine may be reading in there
+        shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card
+
+
+def _awaited(model: ModelLayout) -> ModelCard:
+    """The card that the first machine writes when it has done the same as this one.
+
+    Raises:
+        TrainingError: it does not come.
+    """
+    deadline = time.monotonic() + _CARD_SECONDS
+    while not model.card_path.exists():
+        if time.monotonic() > deadline:
+            raise TrainingError(
+                f"the first machine has written no {model.card_path} in {_CARD_SECONDS:g} seconds; "
+                "all machines must share that folder"
+            )
+        time.sleep(1)
+    return read_card(model)
 
 
 def _learned_rows(run: _Run, split_rows: Sequence[Row]) -> list[Row]:
     """By which an evaluation knows what was learned from, and copies of it in other stores."""
-    videos = read_rows(run.layout.videos_path, VIDEOS)
+    videos = read_rows(run.layout.videos_path, VIDEOS, columns=("video_id", "fingerprints"))
     frames, faces = fingerprints_of(videos, run.manifest)
     start = run.settings.init_from
     earlier = ModelLayout(start if start and start.is_dir() else (start or Path()).parent)
-    known = start is not None and earlier.learned_path.exists()
-    return (read_rows(earlier.learned_path, LEARNED) if known else []) + [
+    is_known = start is not None and earlier.learned_path.exists()
+    before = read_rows(earlier.learned_path, LEARNED) if is_known else []
+    own = [
         {
             "video_id": row["video_id"],
             "component": row["component"],
@@ -215,6 +242,9 @@ def _learned_rows(run: _Run, split_rows: Sequence[Row]) -> list[Row]:
         for row in split_rows
         if row["split"] in {"train", "val"}
     ]
+    # A chain of models, each begun with the one before, must not name each video once for each.
+    again = {(row["video_id"], row["component"]) for row in own}
+    return [row for row in before if (row["video_id"], row["component"]) not in again] + own
 
 
 def _finished(run: _Run, model: ModelLayout, split_rows: Sequence[Row]) -> ModelCard | None:

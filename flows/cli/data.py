@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.options import (
+    ClusterOption,
     ConfigOption,
     DecoderOption,
     PreprocessingOption,
@@ -27,9 +28,9 @@ from reelcheck.settings import load_settings, validated
 @app.command()
 def preprocess(
     source: Source,
-    store: Annotated[Path, typer.Option("--store", help="Folder to write to.")],
+    store: Annotated[str, typer.Option("--store", help="Folder to write to, by path or URL.")],
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--labels", help="CSV: path,label and, where known, group, identity, donor, source, …"
         ),
@@ -45,6 +46,7 @@ def preprocess(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed videos again, too.")
     ] = False,
+    cluster: ClusterOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -54,6 +56,8 @@ def preprocess(
     again does only what is missing.
 
     Example: `reelcheck preprocess videos/ --store store/ --labels labels.csv`
+
+    Example: `reelcheck preprocess s3://bucket/videos --store s3://bucket/store --cluster`
     """
     from flows.preprocess import preprocess as run_flow
 
@@ -65,7 +69,7 @@ def preprocess(
         labels=labels,
         dataset_layout=layout,
         settings=preprocess_settings(config, overrides, base=base),
-        run=run_settings(config, workers, decoder),
+        run=run_settings(config, workers, decoder, cluster=cluster),
         retry_failed=retry_failed,
     )
     print_counts("Files", summary.counts)
@@ -135,9 +139,11 @@ def inspect(
     Example: `reelcheck inspect store/ videos/a.mp4 --out sheet.png`
     """
     from storage.layout import find_preprocessed
+    from storage.objects import reading
     from tasks.inspect import write_contact_sheet
 
-    write_contact_sheet(find_preprocessed(store, preprocessing), video, out, RunSettings())
+    with reading(store) as folder:
+        write_contact_sheet(find_preprocessed(folder, preprocessing), video, out, RunSettings())
     print_path("contact sheet", out)
 
 
@@ -155,18 +161,20 @@ def split(
     Example: `reelcheck split store/ --set test_fraction=0.2`
     """
     from flows.train import split as run_flow
-    from storage.layout import find_preprocessed
+    from storage.layout import find_preprocessed, is_no_crops
+    from storage.objects import reading
     from tasks.split import stored_settings
 
     settings = None
     if config is not None or overrides:
-        settings = load_settings(
-            SplitSettings,
-            section="split",
-            config_path=config,
-            overrides=overrides or (),
-            base=stored_settings(find_preprocessed(store, preprocessing)),
-        )
+        with reading(store, wanted=is_no_crops) as folder:
+            settings = load_settings(
+                SplitSettings,
+                section="split",
+                config_path=config,
+                overrides=overrides or (),
+                base=stored_settings(find_preprocessed(folder, preprocessing)),
+            )
     print_parts(run_flow(store, settings=settings, preprocessing=preprocessing))
 
 
@@ -180,13 +188,15 @@ def audit(store: StoreArgument, preprocessing: PreprocessingOption = None) -> No
     Example: `reelcheck audit store/`
     """
     from flows.audit import audit as run_flow
-    from storage.layout import find_preprocessed
+    from storage.layout import find_preprocessed, is_no_crops
+    from storage.objects import reading
 
     found = run_flow(store, preprocessing=preprocessing)
     print_audit(found)
-    layout = find_preprocessed(store, preprocessing)
-    if found.leaks:
-        print_path("files of every leak", layout.audit_leaks_path)
-    print_path("picture", layout.audit_plot_path)
+    with reading(store, wanted=is_no_crops) as folder:
+        layout = find_preprocessed(folder, preprocessing)
+        if found.leaks:
+            print_path("files of every leak", layout.audit_leaks_path)
+        print_path("picture", layout.audit_plot_path)
     if not found.is_clean:
         raise typer.Exit(2)

@@ -10,10 +10,15 @@ from reelcheck.recipes import Recipe, load_recipe
 from reelcheck.settings import load_settings
 
 Source = Annotated[
-    Path, typer.Argument(help="Folder of videos and pictures (searched through), or one of them.")
+    str,
+    typer.Argument(help="Folder of videos and pictures (searched through), or one; or a URL."),
 ]
-StoreArgument = Annotated[Path, typer.Argument(help="Folder that `preprocess` wrote.")]
-ModelOption = Annotated[Path, typer.Option("--model", help="Checkpoint folder.")]
+StoreArgument = Annotated[str, typer.Argument(help="Folder or URL that `preprocess` wrote to.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Checkpoint folder, by path or URL.")]
+ClusterOption = Annotated[
+    bool,
+    typer.Option("--cluster", help="Spread the work over the machines of REELCHECK_CLUSTER."),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with sections such as [preprocess] and [train]."),
@@ -43,9 +48,12 @@ def recipe_of(name: str | None) -> Recipe | None:
     return None if name is None else load_recipe(name)
 
 
-def run_settings(config: Path | None, workers: int | None, decoder: str | None) -> RunSettings:
-    """How a run uses the machine."""
-    chosen = {"num_workers": workers, "decoder": decoder}
+def run_settings(
+    config: Path | None, workers: int | None, decoder: str | None, *, cluster: bool = False
+) -> RunSettings:
+    """How a run uses the machine, or the cluster."""
+    where = "cluster" if cluster else None
+    chosen = {"num_workers": workers, "decoder": decoder, "where": where}
     overrides = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     return load_settings(RunSettings, section="run", config_path=config, overrides=overrides)
 

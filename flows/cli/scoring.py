@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.options import (
+    ClusterOption,
     ConfigOption,
     DecoderOption,
     ModelOption,
@@ -26,6 +27,7 @@ from flows.cli.printing import (
     print_scores,
 )
 from reelcheck.config import EngineChoice, ScoreSettings
+from reelcheck.places import is_url
 from reelcheck.settings import load_settings
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ def score(
         ),
     ],
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and the page.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Folder for the tables and the page, by path or URL.")
+    ],
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first so many files.")
     ] = None,
@@ -64,6 +68,7 @@ def score(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed videos again.")
     ] = False,
+    cluster: ClusterOption = False,
 ) -> None:
     """Score every file: one row per file, a score only where a face was judged.
 
@@ -76,10 +81,12 @@ def score(
     """
     from storage.checkpoints import read_card
     from storage.layout import ModelLayout
+    from storage.objects import WorkingCopy, reading
     from storage.outputs import ScoreLayout
     from tasks.score import ScoreRequest
 
-    card = read_card(ModelLayout(model))
+    with reading(model) as model_dir:
+        card = read_card(ModelLayout(model_dir))
     for note in card.notes:
         console.print(note, style="yellow", markup=False)
     # Of the model's own preprocessing nothing may be changed; the error names what was.
@@ -87,10 +94,10 @@ def score(
     others = [item for item in overrides or [] if item not in own]
     request = ScoreRequest(
         sources=tuple(sources),
-        model=model,
-        out=out,
+        model=model_dir,
+        out=WorkingCopy(out).path,
         settings=preprocess_settings(config, others, base=card.preprocessing),
-        run=run_settings(config, workers, decoder),
+        run=run_settings(config, workers, decoder, cluster=cluster),
         score=load_settings(
             ScoreSettings,
             section="score",
@@ -103,26 +110,27 @@ def score(
         settled_seconds=watch or 0.0,
     )
     while True:
-        scored = _scored(request)
+        scored = _scored(request, model, out)
         if watch is None or scored.num_new:
             print_scores(scored.rows)
             print_outcome(scored.summary, is_new=scored.num_new > 0)
         if watch is None:
             break
         time.sleep(watch)
-    output = ScoreLayout(out)
+    output = ScoreLayout(request.out)
     print_path("result table", output.csv_path)
     print_path("page", output.report_path)
 
 
-def _scored(request: "ScoreRequest") -> "Scored":
-    """Run it, as a flow where there is a server."""
+def _scored(request: "ScoreRequest", model: str, out: str) -> "Scored":
+    """Run it, as a flow where there is a server or more than this machine has a part in it."""
     from tasks.score import score_files
 
-    if os.environ.get("PREFECT_API_URL"):
+    is_flow = os.environ.get("PREFECT_API_URL") or request.run.where == "cluster"
+    if is_flow or is_url(model) or is_url(out):
         from flows.score import score_as_flow
 
-        return score_as_flow(request)
+        return score_as_flow(request, model=model, out=out)
     return score_files(request, on_row=print_score)
 
 

@@ -1,5 +1,6 @@
 """Commands that make and measure models: recipes, train, evaluate, export, weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -53,7 +54,7 @@ def recipes() -> None:
 @app.command()
 def train(
     store: StoreArgument,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
+    out: Annotated[str, typer.Option("--out", help="Folder for the checkpoint, by path or URL.")],
     *,
     recipe: RecipeOption = None,
     pretrained: Annotated[
@@ -79,6 +80,10 @@ def train(
     ] = False,
     devices: Annotated[
         int | None, typer.Option("--devices", min=1, help="GPUs, or processes without one.")
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", min=1, help="Machines that train together; see docs/training.md."),
     ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"] | None,
@@ -111,7 +116,8 @@ def train(
         overrides=[*start, *(overrides or ())],
         base=chosen.train if chosen else None,
     )
-    engine = _engine_settings(config, chosen, devices=devices, precision=precision)
+    flags = {"num_devices": devices, "num_nodes": nodes, "precision": precision}
+    engine = _engine_settings(config, chosen, flags)
     if not settings.starts_from_weights:
         console.print("[yellow]starting from random weights[/]: give --pretrained or --init-from")
     if ablate:
@@ -135,7 +141,7 @@ def evaluate(
         Literal["train", "val", "test"], typer.Option("--part", help="Which part of the split.")
     ] = "test",
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", help="Folder to write to. [default: in the model's folder]"),
     ] = None,
     perturb: Annotated[
@@ -159,8 +165,9 @@ def evaluate(
     Example: `reelcheck evaluate store/ --model model/ --perturb default --report`
     """
     from flows.evaluate import evaluate as run_flow
-    from storage.layout import ModelLayout, find_preprocessed
-    from tasks.answers import evaluation_layout
+    from storage.layout import ModelLayout
+    from storage.objects import reading
+    from storage.outputs import EvaluationLayout
 
     found = run_flow(
         store,
@@ -173,11 +180,12 @@ def evaluate(
         report=report,
     )
     print_evaluation(found)
-    layout = find_preprocessed(store, preprocessing)
-    output = evaluation_layout(layout, ModelLayout(model), part=part, out=out)
-    print_path("figures", output.evaluation_path)
-    if report:
-        print_path("page", output.report_path)
+    with reading(model if out is None else out) as folder:
+        own = ModelLayout(folder).evaluation(part, found["split_hash"])
+        output = own if out is None else EvaluationLayout(folder)
+        print_path("figures", output.evaluation_path)
+        if report:
+            print_path("page", output.report_path)
 
 
 @app.command()
@@ -190,9 +198,11 @@ def export(
     Example: `reelcheck export --model model/ --out model.onnx`
     """
     from storage.layout import ModelLayout
+    from storage.objects import reading
     from tasks.export import export_model
 
-    result = export_model(ModelLayout(model), out)
+    with reading(model) as folder:
+        result = export_model(ModelLayout(folder), out)
     console.print(f"largest difference from the model: {result.max_difference:.1e} in logit")
     print_path("ONNX", out)
 
@@ -251,14 +261,13 @@ def _start(*, pretrained: bool, init_from: Path | None, from_scratch: bool) -> l
 
 
 def _engine_settings(
-    config: Path | None, recipe: Recipe | None, *, devices: int | None, precision: str | None
+    config: Path | None, recipe: Recipe | None, flags: Mapping[str, object]
 ) -> EngineSettings:
-    chosen = {"num_devices": devices, "precision": precision}
     return load_settings(
         EngineSettings,
         section="engine",
         config_path=config,
-        overrides=[f"{key}={value}" for key, value in chosen.items() if value is not None],
+        overrides=[f"{key}={value}" for key, value in flags.items() if value is not None],
         base=recipe.engine if recipe else None,
     )
 
@@ -272,10 +281,11 @@ def _sizes(text: str) -> list[int]:
         ) from None
 
 
-def _print_card(card: "ModelCard", out: Path) -> None:
+def _print_card(card: "ModelCard", out: str) -> None:
     from storage.layout import ModelLayout
+    from storage.objects import WorkingCopy
 
     print_phases(card.phases)
     print_metrics(f"Model {card.model_id}, validation", card.validation)
-    print_path("report", ModelLayout(out).report_path)
+    print_path("report", ModelLayout(WorkingCopy(out).path).report_path)
     print_path("model", out)

@@ -6,18 +6,21 @@ take only so much memory, and that the pool kills at the video's deadline.
 
 import ctypes
 import os
-import signal
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import FaceModelError
+from reelcheck.parent import die_with_parent
 from reelcheck.perturbations import Perturbation
+from reelcheck.places import is_url
 from reelcheck.records import VideoResult
+from reelcheck.status import Status
 
-_PR_SET_PDEATHSIG = 1
 _M_MMAP_THRESHOLD = -3
 _LARGE_BLOCK_BYTES = 2**20
 _state: dict[str, object] = {}
@@ -25,7 +28,7 @@ _state: dict[str, object] = {}
 
 def limit_process(max_memory_bytes: int, parent_pid: int) -> None:
     """Make this process one that may open a video: mortal, of limited memory, and silent."""
-    _die_with_parent(parent_pid)
+    die_with_parent(parent_pid)
     if sys.platform == "linux":
         import resource  # noqa: PLC0415 - Unix only
 
@@ -44,7 +47,7 @@ class Work:
     perturbation: Perturbation | None = None
     """What videos go through before faces are searched."""
     scratch_dir: Path | None = None
-    """Where a perturbation may write."""
+    """Where a perturbation may write, and what is fetched lies."""
 
 
 def start_worker(work: Work, model_path: Path, max_memory_bytes: int, parent_pid: int) -> None:
@@ -69,11 +72,11 @@ def check_worker() -> None:
         raise FaceModelError(str(_state["error"]))
 
 
-def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
+def extract_one(location: str, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
     """Process one video or still picture with this process's detector.
 
     Args:
-        path: the file.
+        location: path or URL.
         video_id: its SHA-256.
         decoder: see ``RunSettings``; nothing to a still picture.
         is_retry: an earlier attempt failed; take the other decoder.
@@ -82,14 +85,50 @@ def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) 
         FaceModelError: the process has no working detector; this is not the video's fault.
     """
     check_worker()
+    try:
+        with _local_file(location, video_id) as path:
+            return _extract(path, video_id, decoder, is_retry=is_retry)
+    except _NotHadError as error:
+        return VideoResult(video_id=video_id, status=Status.UNREADABLE, reason=str(error))
+
+
+class _NotHadError(Exception):
+    """What a URL names cannot be fetched, or is not what it was."""
+
+
+@contextmanager
+def _local_file(location: str, video_id: str) -> Iterator[Path]:
+    """The file itself, or what was fetched, until the block ends."""
+    if not is_url(location):
+        yield Path(location)
+        return
+    from storage.objects import fetch  # noqa: PLC0415 - slow; most videos are files
+
+    with tempfile.TemporaryDirectory(prefix=f"{video_id}.", dir=_work().scratch_dir) as folder:
+        path = Path(folder) / "object"
+        try:
+            digest = fetch(location, path)
+        except OSError as error:
+            raise _NotHadError(str(error)) from error
+        if digest != video_id:
+            raise _NotHadError("it has changed since it was listed; run again")
+        yield path
+
+
+def _work() -> Work:
+    work = _state["work"]
+    assert isinstance(work, Work)  # noqa: S101 - set by start_worker
+    return work
+
+
+def _extract(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
     from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
     from tasks.faces.image import extract_image  # noqa: PLC0415
     from tasks.faces.image_file import still_codec  # noqa: PLC0415
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
-    work, detector = _state["work"], _state["detector"]
-    assert isinstance(work, Work)  # noqa: S101 - set by start_worker
-    assert isinstance(detector, FaceDetector)  # noqa: S101
+    work, detector = _work(), _state["detector"]
+    assert isinstance(detector, FaceDetector)  # noqa: S101 - set by start_worker
     if still_codec(path) is not None:
         return extract_image(
             path, video_id, work.settings, detector, perturbation=work.perturbation
@@ -104,16 +143,6 @@ def extract_one(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) 
         perturbation=work.perturbation,
         scratch_dir=work.scratch_dir,
     )
-
-
-def _die_with_parent(parent_pid: int) -> None:
-    """Ask Linux to kill this process when its parent dies, even by SIGKILL."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        # The parent died before the call: nobody is left to send the signal.
-        os._exit(1)
 
 
 def _give_frames_back() -> None:

@@ -36,7 +36,8 @@ from reelcheck.records import VideoResult
 from tasks.faces.worker import _state, extract_one, start_worker
 
 
-def work(path: Path, video_id: str, *, decoder: str, is_retry: bool) -> VideoResult:
+def work(location: str, video_id: str, *, decoder: str, is_retry: bool) -> VideoResult:
+    path = Path(location)
     log = path.with_suffix(".attempts")
     with log.open("a") as file:
         file.write(f"{os.getpid()} {decoder} {is_retry}\\n")
@@ -59,7 +60,7 @@ def work(path: Path, video_id: str, *, decoder: str, is_retry: bool) -> VideoRes
         raise ZeroDivisionError("no such luck")
     if fate.startswith("hangs"):
         signal.pause()
-    result = extract_one(path, video_id, decoder, is_retry=is_retry)
+    result = extract_one(location, video_id, decoder, is_retry=is_retry)
     if fate == "lists":
         return replace(result, reason=" ".join(sys.modules))
     return result

@@ -41,7 +41,7 @@ def extract(
     shard: Shard, layout: StoreLayout, settings: PreprocessSettings, run: RunSettings
 ) -> WorkDone:
     with DecodePool([shard], settings, run) as pool:
-        work: WorkDone = extract_shard.fn(shard, layout, pool, compress=run.compress_crops)
+        work: WorkDone = extract_shard(shard, layout, pool, compress=run.compress_crops)
     return work
 
 
@@ -68,7 +68,7 @@ def test_extract_shard_bad_and_good_videos_all_get_their_row(
     shard = shard_of(source, layout)
     seen: list[VideoResult] = []
     with DecodePool([shard], settings, RunSettings(num_workers=2)) as pool:
-        done = extract_shard.fn(shard, layout, pool, on_video=seen.append)
+        done = extract_shard(shard, layout, pool, on_video=seen.append)
     rows = read_rows(layout.shard_videos_path(shard.name), VIDEO_RESULTS)
     assert [row["video_id"] for row in rows] == sorted(shard.video_ids)
     statuses = {Path(p).name: i for p, i in zip(shard.paths, shard.video_ids, strict=True)}
@@ -131,7 +131,7 @@ def test_extract_shard_that_begins_anew_is_not_done_meanwhile(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), DecodePool([shard], settings, run) as pool:
-        extract_shard.fn(shard, layout, pool, on_video=stop)
+        extract_shard(shard, layout, pool, on_video=stop)
     assert layout.done_shards() == []
 
 

@@ -86,7 +86,7 @@ def store(
     files = discover(source, layout, labels=None, exclude=None)
     shards = plan_shards(files, layout, shard_size=64)
     with DecodePool(shards, settings, RUN) as pool:
-        extract_shard.fn(shards[0], layout, pool)
+        extract_shard(shards[0], layout, pool)
     collect_tables.fn(files, layout)
     return Store(layout, source)
 

@@ -58,7 +58,7 @@ def preprocess(source: Path, store: Path, settings: PreprocessSettings) -> Store
     shards = plan_shards(files, layout, shard_size=64)
     with DecodePool(shards, settings, RUN) as pool:
         for shard in shards:
-            extract_shard.fn(shard, layout, pool)
+            extract_shard(shard, layout, pool)
     collect_tables.fn(files, layout)
     return layout
 

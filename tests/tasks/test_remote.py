@@ -1,104 +1,133 @@
-"""Objects of a store as files to score."""
+"""Objects of a store and of a web server as input files: found, named by content, fetched."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import pytest
 
+from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import SourceError
+from reelcheck.records import InputFile, VideoResult
 from reelcheck.status import Status
-from tasks.remote import fetched, is_url
+from storage.hashing import sha256_of
+from storage.layout import preprocessed
+from storage.objects import ObjectFolder
+from tasks.decode_pool import DecodePool
+from tasks.discover import discover, identify, shards_of
+from tasks.remote import find_objects
 
 
 @pytest.fixture
-def store() -> Iterator[fsspec.AbstractFileSystem]:
-    memory = fsspec.filesystem("memory")
-    memory.pipe({"/bucket/in/a.mp4": b"abc", "/bucket/in/sub/b c.mp4": b"defg", "/other": b""})
-    yield memory
-    memory.rm("/", recursive=True)
+def bucket(s3_bucket: str) -> str:
+    """A bucket with two videos and an object beside them."""
+    folder = ObjectFolder(s3_bucket)
+    for name, content in {"in/a.mp4": b"abc", "in/sub/b c.mp4": b"defg", "other": b""}.items():
+        folder.write(name, content)
+    return s3_bucket
 
 
-@pytest.mark.parametrize("url", ["memory://bucket/in", "memory://bucket/in/"])
-def test_objects_below_a_url_become_files_under_their_names(
-    store: fsspec.AbstractFileSystem, tmp_path: Path, url: str
-) -> None:
-    files = fetched(url, tmp_path)
-    assert [(f.path, f.size_bytes, f.status) for f in files] == [
-        ("a.mp4", 3, None),
-        ("sub/b c.mp4", 4, None),
-    ]
-    assert [(Path(f.root) / f.path).read_bytes() for f in files] == [b"abc", b"defg"]
-    assert all(Path(f.root).parent == tmp_path for f in files)
-
-
-def test_one_object_is_one_file(store: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
-    [file] = fetched("memory://bucket/in/a.mp4", tmp_path)
-    assert file.path == "a.mp4"
-    assert (Path(file.root) / file.path).read_bytes() == b"abc"
-
-
-def test_what_is_there_is_not_fetched_again(
-    store: fsspec.AbstractFileSystem, tmp_path: Path
-) -> None:
-    before = fetched("memory://bucket/in", tmp_path)
-    store.pipe("/bucket/in/c.mp4", b"new")
-    store.pipe("/bucket/in/a.mp4", b"longer")
-    after = {file.path: file for file in fetched("memory://bucket/in", tmp_path)}
-    assert after["sub/b c.mp4"] == before[1]
-    assert (Path(after["a.mp4"].root) / "a.mp4").read_bytes() == b"longer"
-    assert after["c.mp4"].size_bytes == 3
-
-
-def test_object_that_cannot_be_fetched_is_a_row(
-    store: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    get_file = type(store).get_file
-
-    def broken(self: fsspec.AbstractFileSystem, name: str, target: str) -> None:
-        if name.endswith("a.mp4"):
-            raise ConnectionResetError("gone\naway")
-        get_file(self, name, target)
-
-    monkeypatch.setattr(type(store), "get_file", broken)
-    first, second = fetched("memory://bucket/in", tmp_path)
-    assert (first.path, first.status, second.status) == ("a.mp4", Status.UNREADABLE, None)
-    assert first.reason == "cannot be fetched: ConnectionResetError: gone away"
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_name_that_leads_out_of_the_folder_is_a_row_and_no_file(
-    store: fsspec.AbstractFileSystem, tmp_path: Path
-) -> None:
-    store.store["/bucket/in/../../../evil"] = store.store["/bucket/in/a.mp4"]
-    files = {file.path: file for file in fetched("memory://bucket/in", tmp_path / "to")}
-    evil = files["../../../evil"]
-    assert (evil.status, evil.reason) == (Status.UNREADABLE, "its name leads out of its folder")
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.mp4", "b c.mp4"}
-
-
-@pytest.mark.parametrize("url", ["memory://nowhere", "unknown://x/y"])
-def test_url_of_nothing_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SourceError, match=url):
-        fetched(url, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_file_of_a_web_server_is_fetched(tmp_path: Path) -> None:
+@pytest.fixture
+def web_server(tmp_path: Path) -> Iterator[str]:
+    """Serves the folder ``served``."""
     (tmp_path / "served").mkdir()
-    (tmp_path / "served" / "a.mp4").write_bytes(b"abc")
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        [file] = fetched(f"http://127.0.0.1:{server.server_port}/a.mp4", tmp_path / "to")
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-    assert file.status is None
-    assert (Path(file.root) / file.path).read_bytes() == b"abc"
 
 
-def test_urls_are_told_from_paths() -> None:
-    assert is_url("s3://bucket/in")
-    assert not any(map(is_url, ("in/a.mp4", "@list.txt", "C:/in", "in/**/*.mp4")))
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_objects_below_a_url_are_files_under_their_names(bucket: str, ending: str) -> None:
+    files = identify(find_objects(f"{bucket}/in{ending}"), ())
+    assert [(f.root, f.path, f.size_bytes, f.video_id, f.status) for f in files] == [
+        (f"{bucket}/in", name, len(content), hashlib.sha256(content).hexdigest(), None)
+        for name, content in {"a.mp4": b"abc", "sub/b c.mp4": b"defg"}.items()
+    ]
+    assert all(file.mtime_ns for file in files)
+
+
+def test_one_object_is_one_file(bucket: str) -> None:
+    [file] = find_objects(f"{bucket}/in/a.mp4")
+    assert (file.root, file.path) == (f"{bucket}/in", "a.mp4")
+
+
+def test_what_has_not_changed_is_not_read_again(bucket: str) -> None:
+    first = identify(find_objects(f"{bucket}/in"), ())
+    known = [{**_row(file), "video_id": "as it was"} for file in first]
+    assert {f.video_id for f in identify(find_objects(f"{bucket}/in"), known)} == {"as it was"}
+    ObjectFolder(bucket).write("in/a.mp4", b"longer")
+    after = identify(find_objects(f"{bucket}/in"), known)
+    assert after[0].video_id == hashlib.sha256(b"longer").hexdigest()
+    assert after[1].video_id == "as it was"
+
+
+def test_what_a_web_server_sends_is_always_read(web_server: str, tmp_path: Path) -> None:
+    (tmp_path / "served" / "a.mp4").write_bytes(b"abc")
+    [file] = identify(find_objects(f"{web_server}/a.mp4"), ())
+    assert (file.root, file.path) == (web_server, "a.mp4")
+    (tmp_path / "served" / "a.mp4").write_bytes(b"xyz")
+    [again] = identify(find_objects(f"{web_server}/a.mp4"), [_row(file)])
+    assert again.video_id == hashlib.sha256(b"xyz").hexdigest()
+
+
+def test_url_of_nothing_is_refused(bucket: str) -> None:
+    for url in (f"{bucket}/nothing/here", "s3://no-such-bucket/in", "unknown://x/y"):
+        with pytest.raises(SourceError, match=url):
+            find_objects(url)
+
+
+def test_labels_come_from_the_folders_of_a_bucket(bucket: str, tmp_path: Path) -> None:
+    for name in ("set/real/a.mp4", "set/fake/b.mp4"):
+        ObjectFolder(bucket).write(name, name.encode())
+    layout = preprocessed(tmp_path, "h")
+    files = discover(f"{bucket}/set", layout, labels=None, exclude=None)
+    assert [(file.path, file.label) for file in files] == [("fake/b.mp4", 1), ("real/a.mp4", 0)]
+
+
+def results_of(files: list[InputFile], face_model: Path) -> dict[str, VideoResult]:
+    settings = PreprocessSettings(face_model_sha256=sha256_of(face_model))
+    shards = shards_of(
+        {file.video_id or "": f"{file.root}/{file.path}" for file in files}, shard_size=8
+    )
+    with DecodePool(shards, settings, RunSettings(num_workers=1)) as pool:
+        return {result.video_id: result for shard in shards for result in pool.results(shard)}
+
+
+def test_videos_of_a_bucket_give_what_their_files_give(
+    s3_bucket: str, face_video: Path, face_model: Path, tmp_path: Path
+) -> None:
+    ObjectFolder(s3_bucket).put("in/söme face.mp4", face_video)
+    there = identify(find_objects(f"{s3_bucket}/in"), ())
+    here = discover(face_video, preprocessed(tmp_path, "h"), labels=None, exclude=None)
+    [(video_id, remote)] = results_of(there, face_model).items()
+    local = results_of(here, face_model)[video_id]
+    assert remote.status == Status.OK
+    assert [s.crops_THWC.tobytes() for s in remote.sequences] == [
+        s.crops_THWC.tobytes() for s in local.sequences
+    ]
+
+
+def test_object_that_is_gone_or_another_is_a_row(
+    s3_bucket: str, face_video: Path, face_model: Path
+) -> None:
+    folder = ObjectFolder(s3_bucket)
+    folder.put("in/changed.mp4", face_video)
+    folder.write("in/gone.mp4", b"soon")
+    changed, gone = identify(find_objects(f"{s3_bucket}/in"), ())
+    folder.write("in/changed.mp4", b"another")
+    folder.remove(["in/gone.mp4"])
+    results = results_of([changed, gone], face_model)
+    assert {result.status for result in results.values()} == {Status.UNREADABLE}
+    assert results[changed.video_id or ""].reason == "it has changed since it was listed; run again"
+    assert "cannot be fetched" in (results[gone.video_id or ""].reason or "")
+
+
+def _row(file: InputFile) -> dict[str, object]:
+    return {
+        name: getattr(file, name) for name in ("root", "path", "size_bytes", "mtime_ns", "video_id")
+    }

@@ -1,0 +1,219 @@
+"""The same flows on two workers over TCP, with videos, store and results in a bucket."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.preprocess import preprocess
+from flows.score import score
+from flows.spread import ENVIRONMENT_VARIABLE
+from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.errors import SettingsError
+from reelcheck.settings import settings_hash
+from storage import objects
+from storage.layout import find_preprocessed, preprocessed
+from storage.objects import ObjectFolder, reading
+from storage.outputs import ScoreLayout
+from tasks.faces.weights import configured_face_model_sha256
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
+
+HERE = RunSettings(num_workers=2, shard_size=4)
+THERE = RunSettings(num_workers=1, shard_size=4, where="cluster")
+NAMES_OF_A_RUN = {"summary.json", ".objects.json", "lock"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler and its workers, each a process of its own."""
+
+    address: str
+    workers: list["subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Two workers that see no file of the test: their copies are elsewhere."""
+    from prefect.settings import PREFECT_API_URL
+
+    file = tmp_path / "scheduler.json"
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+    }
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    bound = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1"]
+    with ExitStack() as stack:
+
+        def start(*command: object) -> "subprocess.Popen[bytes]":
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [*map(str, command), *bound, "--scheduler-file", str(file)],
+                    env=environment,
+                    cwd=tmp_path,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        start(*dask, "--port", 0)
+        workers = [start(*worker, "--local-directory", tmp_path / f"w{n}") for n in range(2)]
+        from distributed import Client
+
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(2, timeout=120)
+        address = json.loads(file.read_text())["address"]
+        monkeypatch.setenv(ENVIRONMENT_VARIABLE, address)
+        monkeypatch.setattr(objects, "user_cache_path", lambda name: tmp_path / "driver")
+        yield Cluster(address, workers)
+
+
+@pytest.fixture
+def videos(s3_bucket: str, synthetic_dataset: Path) -> str:
+    """Twelve of the rendered videos in the bucket, and a file that is none."""
+    folder = ObjectFolder(f"{s3_bucket}/videos")
+    for kind in ("real", "fake"):
+        for path in sorted((synthetic_dataset / "videos" / kind).glob("*.mp4"))[:6]:
+            folder.put(f"{kind}/{path.name}", path)
+    folder.write("real/text.mp4", b"This is not a video.\n")
+    return folder.url
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but those that say how long a run took, or where."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in NAMES_OF_A_RUN
+    }
+
+
+def test_cluster_with_store_in_a_bucket_gives_the_same_bytes_as_one_machine(
+    cluster: Cluster, videos: str, s3_bucket: str, tmp_path: Path
+) -> None:
+    alone = preprocess(videos, tmp_path / "store", run=HERE)
+    spread = preprocess(videos, f"{s3_bucket}/store", run=THERE)
+    assert spread.counts == alone.counts == {"ok": 12, "unsupported": 1}
+    assert (spread.num_videos, spread.num_frames) == (alone.num_videos, alone.num_frames)
+    with reading(f"{s3_bucket}/store") as copy:
+        assert contents(copy) == contents(tmp_path / "store")
+        assert any(name.endswith(".arrow") for name in contents(copy))
+    again = preprocess(videos, f"{s3_bucket}/store", run=THERE)
+    assert (again.num_videos, again.num_videos_before) == (0, 13)
+
+
+def test_store_in_a_bucket_from_one_machine_is_the_same(
+    videos: str, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "user_cache_path", lambda name: tmp_path / "driver")
+    preprocess(videos, tmp_path / "store", run=HERE)
+    preprocess(videos, f"{s3_bucket}/store", run=HERE)
+    with reading(f"{s3_bucket}/store") as copy:
+        assert contents(copy) == contents(tmp_path / "store")
+
+
+def test_scores_of_a_cluster_in_a_bucket_are_those_of_one_machine(
+    cluster: Cluster, videos: str, s3_bucket: str, tmp_path: Path, tiny: Any
+) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    alone = score(videos, model.path, tmp_path / "scores", run=HERE)
+    bucket_model = ObjectFolder(f"{s3_bucket}/model")
+    for path in sorted(model.path.iterdir()):
+        bucket_model.put(path.name, path)
+    spread = score(videos, bucket_model.url, f"{s3_bucket}/scores", run=THERE)
+    assert _without_times(spread) == _without_times(alone)
+    with reading(f"{s3_bucket}/scores") as copy:
+        pictures = {name for name in contents(copy) if name.endswith(".jpg")}
+        assert pictures == {n for n in contents(tmp_path / "scores") if n.endswith(".jpg")}
+        assert ScoreLayout(copy).report_path.exists()
+
+
+@pytest.mark.slow
+def test_killed_worker_costs_nothing_but_time(
+    cluster: Cluster,
+    videos: str,
+    s3_bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preprocess(videos, tmp_path / "store", run=HERE)
+    import flows.preprocess as module
+
+    once = _kill_at_first_result(monkeypatch, module, cluster.workers[0])
+    preprocess(videos, f"{s3_bucket}/store", run=THERE.model_copy(update={"shard_size": 2}))
+    assert once == ["killed"]
+    assert cluster.workers[0].wait() == -signal.SIGKILL
+    with reading(f"{s3_bucket}/store") as copy:
+        ours, theirs = (
+            {name: content for name, content in contents(folder).items() if "shards/" not in name}
+            for folder in (copy, tmp_path / "store")
+        )
+        layout = find_preprocessed(copy)
+        assert _crops(layout) == _crops(find_preprocessed(tmp_path / "store"))
+    assert {n for n in ours if not n.endswith("manifest.parquet")} == {
+        n for n in theirs if not n.endswith("manifest.parquet")
+    }
+    name = f"{layout.preprocessing_hash}/videos.parquet"
+    assert ours[name] == theirs[name]
+
+
+def _kill_at_first_result(
+    monkeypatch: pytest.MonkeyPatch, module: Any, worker: "subprocess.Popen[bytes]"
+) -> list[str]:
+    """Kill a worker as soon as any shard is done: it is then in the midst of another."""
+    done: list[str] = []
+    spread: Callable[..., Iterator[Any]] = module.spread
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        for result in spread(*arguments):
+            if not done:
+                worker.kill()
+                done.append("killed")
+            yield result
+
+    monkeypatch.setattr(module, "spread", watched)
+    return done
+
+
+def _crops(layout: Any) -> dict[str, bytes]:
+    from storage.crops import read_sequence
+    from storage.schemas import MANIFEST
+    from storage.tables import read_rows
+
+    return {
+        row["sequence_id"]: read_sequence(layout, row).crops_THWC.tobytes()
+        for row in read_rows(layout.manifest_path, MANIFEST)
+    }
+
+
+def _without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_seconds")}
+        for row in rows
+    ]
+
+
+def test_cluster_without_an_address_is_told_what_to_set(
+    tmp_path: Path, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    with pytest.raises(SettingsError, match=ENVIRONMENT_VARIABLE):
+        preprocess(face_video, tmp_path / "store", run=THERE)
+    layout = preprocessed(
+        tmp_path / "store",
+        settings_hash(PreprocessSettings(face_model_sha256=configured_face_model_sha256())),
+    )
+    assert layout.done_shards() == []
