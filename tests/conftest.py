@@ -121,15 +121,24 @@ def s3_server() -> Iterator[str]:
         process.kill()
 
 
+@pytest.fixture(scope="session")
+def s3_environment(s3_server: str) -> dict[str, str]:
+    """What reaches the server."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
 @pytest.fixture
-def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_bucket(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of an empty bucket, with what reaches it in the environment."""
     import fsspec
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for variable, value in s3_environment.items():
+        monkeypatch.setenv(variable, value)
     name = f"bucket-{secrets.token_hex(6)}"
     fsspec.filesystem("s3").mkdir(name)
     return f"s3://{name}"
