@@ -4,8 +4,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from reelcheck.places import Place
+from storage.copies import writing
 from storage.layout import find_preprocessed, is_no_crops
-from storage.objects import writing
 from tasks.audit import Audit, leak_rows
 from tasks.audit import audit as audit_step
 from tasks.markdown import markdown_table

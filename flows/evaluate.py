@@ -10,8 +10,8 @@ from models.evaluation import Evaluation
 from reelcheck.config import RunSettings
 from reelcheck.perturbations import named_perturbations
 from reelcheck.places import Place
+from storage.copies import reading, writing
 from storage.layout import ModelLayout, find_preprocessed
-from storage.objects import reading, writing
 from tasks import evaluate as evaluate_step
 from tasks.evaluation_sections import evaluation_sections, sections_markdown
 

@@ -19,9 +19,9 @@ from reelcheck.progress import progress_bar, video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
+from storage.copies import reading_file, writing
 from storage.layout import StoreLayout, is_no_crops, preprocessed
 from storage.lock import run_lock
-from storage.objects import reading_file, writing
 from tasks.collect import collect_tables
 from tasks.decode_pool import DecodePool
 from tasks.discover import contents_of, discover, is_whole_folder, plan_shards

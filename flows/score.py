@@ -14,7 +14,7 @@ from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.places import Place, is_url
 from reelcheck.progress import progress_bar
 from reelcheck.records import Shard
-from storage.objects import WorkingCopy, reading, writing
+from storage.copies import WorkingCopy, reading, writing
 from storage.outputs import ScoreLayout
 from storage.tables import Row
 from tasks.markdown import markdown_table

@@ -12,6 +12,7 @@ from reelcheck.places import Place
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.copies import reading, writing
 from storage.layout import (
     ModelLayout,
     StoreLayout,
@@ -19,7 +20,6 @@ from storage.layout import (
     find_preprocessed,
     is_no_crops,
 )
-from storage.objects import reading, writing
 from storage.schemas import SPLIT
 from storage.tables import read_rows
 from tasks import split as split_step

@@ -1,5 +1,7 @@
 """Checkpoint folder <-> disk, and the pointer to the version in use; needs no torch."""
 
+from pathlib import Path
+
 from pydantic import ValidationError
 
 from reelcheck.card import ModelCard, OnnxFiles
@@ -55,7 +57,7 @@ def set_champion(registry: RegistryLayout, version: str) -> None:
 
 
 def roll_back(registry: RegistryLayout) -> str:
-    """Put the version before into use again, atomically.
+    """Put the version before into use again, atomically; that in use is withdrawn.
 
     Returns:
         Its name.
@@ -70,8 +72,16 @@ def roll_back(registry: RegistryLayout) -> str:
             "reelcheck models promote"
         )
     read_card(registry.version(names[1]))
+    # First: a version that is in use and withdrawn does no harm, the opposite would.
+    withdrawn = [*_withdrawn(registry), names[0]]
+    write_text(registry.withdrawn_path, "".join(f"{name}\n" for name in withdrawn))
     write_text(registry.champion_path, "".join(f"{name}\n" for name in names[1:]))
     return names[1]
+
+
+def is_withdrawn(registry: RegistryLayout, version: str) -> bool:
+    """Whether a rollback has taken this version out of use: only a person puts it back."""
+    return version in _withdrawn(registry)
 
 
 _NUM_EARLIER_CHAMPIONS = 5
@@ -79,6 +89,13 @@ _NUM_EARLIER_CHAMPIONS = 5
 
 def _champions(registry: RegistryLayout) -> list[str]:
     """Names of versions: that in use, then those before it."""
-    if not registry.champion_path.exists():
-        return []
-    return registry.champion_path.read_text(encoding="utf-8").split()
+    return _names(registry.champion_path)
+
+
+def _withdrawn(registry: RegistryLayout) -> list[str]:
+    return _names(registry.withdrawn_path)
+
+
+def _names(path: Path) -> list[str]:
+    """One on each line; none where there is no file."""
+    return path.read_text(encoding="utf-8").split() if path.exists() else []

@@ -11,9 +11,9 @@ import numpy as np
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.records import CropSequence, Shard, VideoResult
 from reelcheck.settings import settings_hash
+from storage.copies import output_folder
 from storage.crops import CropWriter
 from storage.layout import StoreLayout, preprocessed
-from storage.objects import output_folder
 from storage.schemas import SEQUENCES, VIDEO_RESULTS
 from storage.tables import Row, write_table
 from tasks.decode_pool import DecodePool

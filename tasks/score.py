@@ -27,9 +27,9 @@ from reelcheck.settings import differences, settings_hash
 from reelcheck.status import FAILURES, RETRIED
 from storage.atomic import remove_temporaries, write_bytes, write_text
 from storage.checkpoints import read_card
+from storage.copies import output_folder, reading
 from storage.layout import ModelLayout
 from storage.lock import run_lock
-from storage.objects import output_folder, reading
 from storage.outputs import ScoreLayout
 from storage.schemas import SCHEMA_VERSION, SCORES, SCORES_CSV, STAGES
 from storage.tables import Row, read_rows, write_csv, write_table

@@ -138,8 +138,8 @@ def inspect(
 
     Example: `reelcheck inspect store/ videos/a.mp4 --out sheet.png`
     """
+    from storage.copies import reading
     from storage.layout import find_preprocessed
-    from storage.objects import reading
     from tasks.inspect import write_contact_sheet
 
     with reading(store) as folder:
@@ -161,8 +161,8 @@ def split(
     Example: `reelcheck split store/ --set test_fraction=0.2`
     """
     from flows.train import split as run_flow
+    from storage.copies import reading
     from storage.layout import find_preprocessed, is_no_crops
-    from storage.objects import reading
     from tasks.split import stored_settings
 
     settings = None
@@ -188,8 +188,8 @@ def audit(store: StoreArgument, preprocessing: PreprocessingOption = None) -> No
     Example: `reelcheck audit store/`
     """
     from flows.audit import audit as run_flow
+    from storage.copies import reading
     from storage.layout import find_preprocessed, is_no_crops
-    from storage.objects import reading
 
     found = run_flow(store, preprocessing=preprocessing)
     print_audit(found)

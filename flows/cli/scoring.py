@@ -80,8 +80,8 @@ def score(
     Example: `reelcheck score 'in/**/*.mp4' @more.txt --model model/ --out scores/ --watch 60`
     """
     from storage.checkpoints import read_card
+    from storage.copies import WorkingCopy, reading
     from storage.layout import ModelLayout
-    from storage.objects import WorkingCopy, reading
     from storage.outputs import ScoreLayout
     from tasks.score import ScoreRequest
 

@@ -165,8 +165,8 @@ def evaluate(
     Example: `reelcheck evaluate store/ --model model/ --perturb default --report`
     """
     from flows.evaluate import evaluate as run_flow
+    from storage.copies import reading
     from storage.layout import ModelLayout
-    from storage.objects import reading
     from storage.outputs import EvaluationLayout
 
     found = run_flow(
@@ -197,8 +197,8 @@ def export(
 
     Example: `reelcheck export --model model/ --out model.onnx`
     """
+    from storage.copies import reading
     from storage.layout import ModelLayout
-    from storage.objects import reading
     from tasks.export import export_model
 
     with reading(model) as folder:
@@ -282,8 +282,8 @@ def _sizes(text: str) -> list[int]:
 
 
 def _print_card(card: "ModelCard", out: str) -> None:
+    from storage.copies import WorkingCopy
     from storage.layout import ModelLayout
-    from storage.objects import WorkingCopy
 
     print_phases(card.phases)
     print_metrics(f"Model {card.model_id}, validation", card.validation)

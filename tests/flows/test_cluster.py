@@ -19,9 +19,10 @@ from flows.spread import ENVIRONMENT_VARIABLE
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import SettingsError
 from reelcheck.settings import settings_hash
-from storage import objects
+from storage import copies
+from storage.copies import reading
 from storage.layout import preprocessed
-from storage.objects import ObjectFolder, reading
+from storage.objects import ObjectFolder
 from storage.outputs import ScoreLayout
 from tasks.faces.weights import configured_face_model_sha256
 
@@ -86,7 +87,7 @@ def lasting_cluster(
 
 @pytest.fixture(autouse=True)
 def _copies_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "user_cache_path", lambda name: tmp_path / "driver")
+    monkeypatch.setattr(copies, "user_cache_path", lambda name: tmp_path / "driver")
 
 
 @pytest.fixture

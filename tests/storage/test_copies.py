@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reelcheck.errors import StoreError
-from storage import objects
+from storage import copies
 from storage.atomic import write_text
-from storage.objects import ObjectFolder, WorkingCopy, output_folder, reading, reading_file, writing
+from storage.copies import WorkingCopy, output_folder, reading, reading_file, writing
+from storage.objects import ObjectFolder
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def names(place: str) -> list[str]:
 
 def as_another_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """From here on the copies are others."""
-    monkeypatch.setattr(objects, "user_cache_path", lambda name: folder)
+    monkeypatch.setattr(copies, "user_cache_path", lambda name: folder)
 
 
 def test_folder_here_is_its_own_copy(tmp_path: Path) -> None:
@@ -182,11 +183,11 @@ def test_second_run_is_refused_while_the_first_goes_on(
 
 HOLDER = """
 import sys
-from storage import objects
-from storage.atomic import write_text
+from storage import lease
+from storage.copies import writing
 
-objects.LEASE_SECONDS = 1.0
-with objects.writing(sys.argv[1]):
+lease.LEASE_SECONDS = 1.0
+with writing(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
