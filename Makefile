@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: help setup demo test test-slow check format lock clean
+.PHONY: help setup demo serve test test-slow check audit-dependencies format lock clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(VENV)/installed  ## create .venv with exactly requirements.lock
 
@@ -22,6 +22,9 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: setup      ## the whole pipeline on rendered faces
 	$(BIN)/reelcheck demo
 
+serve: setup     ## Prefect server, deployments and worker on this machine
+	$(BIN)/reelcheck serve
+
 test: setup      ## tests, without the slow and the GPU ones
 	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term:skip-covered --cov-fail-under=85
 
@@ -33,6 +36,9 @@ check: setup     ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit-dependencies: setup  ## known vulnerabilities of what is locked; tolerates no network
+	$(BIN)/python .ci/audit_dependencies.py
 
 format: setup    ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,7 @@
     ├── WeightsError (4)        pretrained or local weights cannot be had
     ├── ExportError (4)         a model cannot be written for other runtimes
     ├── WorkerError (4)         decode processes cannot start on this machine
+    ├── ServerError (4)         the Prefect server or its worker cannot be started, or has ended
     └── VideoError              one video's trouble; always becomes a row
 """
 
@@ -77,6 +78,12 @@ class ExportError(ReelcheckError):
 
 class WorkerError(ReelcheckError):
     """Decode processes cannot start; no video's fault."""
+
+    exit_code = 4
+
+
+class ServerError(ReelcheckError):
+    """The Prefect server or its worker cannot be started, does not answer, or has ended."""
 
     exit_code = 4
 

@@ -10,6 +10,8 @@ from rich.text import Text
 
 # Imported for what they do: they add their commands to the application.
 import flows.cli.data
+import flows.cli.operating
+import flows.cli.paging
 import flows.cli.scoring
 import flows.cli.training
 import flows.cli.versions  # noqa: F401

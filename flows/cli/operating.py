@@ -1,0 +1,67 @@
+"""Commands for running unattended: serve, deploy."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.printing import console
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; others than this machine's need a password."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 4200,
+    max_runs: Annotated[int, typer.Option(min=1, help="Flow runs at once; further ones wait.")] = 2,
+) -> None:
+    """Start a Prefect server with every deployment, and a worker, until Ctrl-C.
+
+    The server keeps its data in PREFECT_HOME. Paths of the deployments are relative to this folder,
+    which must hold `prefect.yaml`.
+
+    Example: `reelcheck serve --port 4300`
+    """
+    from flows.serve import serve as serve_here
+
+    serve_here(Path.cwd(), host=host, port=port, max_runs=max_runs, on_ready=_tell_how_to_use)
+
+
+def _tell_how_to_use(address: str) -> None:
+    lines = (
+        f"ready: {address}  (Ctrl-C stops it). In another terminal:",
+        f"  export PREFECT_API_URL={address}/api",
+        "  prefect deployment run preprocess/default --watch",
+        "  prefect deployment run score/default --watch",
+        "  prefect deployment run retrain/nightly --watch",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def deploy(
+    lost_worker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="End what this worker, of this machine and dead, has left behind."
+        ),
+    ] = None,
+) -> None:
+    """Register work pool, deployments and schedules with the server of `PREFECT_API_URL`.
+
+    `serve` does it itself; this is for a server that runs elsewhere. Paths of the deployments are
+    relative to this folder, which must hold `prefect.yaml`.
+
+    Example: `PREFECT_API_URL=http://127.0.0.1:4200/api reelcheck deploy`
+    """
+    from flows.deployments import deploy as deploy_from
+    from flows.deployments import end_lost_runs
+
+    deploy_from(Path.cwd())
+    console.print("deployed", highlight=False)
+    if lost_worker and (num_lost := end_lost_runs(lost_worker)):
+        console.print(f"marked as crashed: {num_lost} runs without a process", highlight=False)

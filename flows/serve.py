@@ -1,0 +1,233 @@
+"""Prefect's server and one worker on this machine, started and stopped together.
+
+Prefect itself is only started as other processes here, so that the watcher stays small and its own
+settings cannot differ from those of its children.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from reelcheck.errors import ServerError, SettingsError
+from reelcheck.parent import die_with_parent
+
+WORK_POOL = "reelcheck"
+_DEPLOYMENTS_FILE = "prefect.yaml"
+_START_SECONDS = 180.0
+"""What a server may take to answer on a busy machine."""
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.5
+
+
+def serve(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    max_runs: int,
+    environment: Mapping[str, str] = os.environ,
+    on_ready: Callable[[str], object],
+) -> None:
+    """Start everything and wait until it is asked to end (SIGINT or SIGTERM).
+
+    Args:
+        folder: holds ``prefect.yaml``; relative paths of the deployments are relative to it.
+        host: address to listen on.
+        port: the server's.
+        max_runs: flow runs at once.
+        environment: what the children see, before what is set here.
+        on_ready: called with the server's address when runs can be started.
+
+    Raises:
+        SettingsError: the folder holds no ``prefect.yaml``, the port is in use, or others could
+            reach a server without a password.
+        ServerError: the server, the deployments or the worker failed.
+    """
+    require_deployments_file(folder)
+    address = f"http://{_reachable(host)}:{port}"
+    child_environment = server_environment(environment, host=host, api_url=f"{address}/api")
+    _require_free(host, port)
+    with _stopped_by_signals(), ExitStack() as stack:
+        prefect = (sys.executable, "-m", "prefect")
+        server = stack.enter_context(
+            _child(
+                *prefect, "server", "start", "--host", host, "--port", str(port),
+                environment=child_environment, folder=folder, is_silent=True,
+            )
+        )  # fmt: skip
+        _wait_until_healthy(f"{address}/api/health", server)
+        _deploy(folder, child_environment)
+        worker = stack.enter_context(
+            _child(
+                *prefect, "worker", "start", "--pool", WORK_POOL, "--name", _worker_name(),
+                "--limit", str(max_runs),
+                environment=child_environment, folder=folder,
+            )
+        )  # fmt: skip
+        on_ready(address)
+        _wait_for_an_end({"server": server, "worker": worker})
+
+
+def require_deployments_file(folder: Path) -> None:
+    """Make sure that the folder holds ``prefect.yaml``.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if not (folder / _DEPLOYMENTS_FILE).is_file():
+        raise SettingsError(
+            f"{folder.absolute()} holds no {_DEPLOYMENTS_FILE}: go to the clone, or copy its "
+            f"{_DEPLOYMENTS_FILE} to the folder that is to hold the data"
+        )
+
+
+def server_environment(
+    environment: Mapping[str, str], *, host: str, api_url: str
+) -> dict[str, str]:
+    """What the server, its worker and the runs are to see.
+
+    Raises:
+        SettingsError: others can reach this address, and no password is set.
+    """
+    password = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
+    if not (_is_loopback(host) or password):
+        raise SettingsError(
+            f"host = {host} can be reached from other machines: set "
+            "PREFECT_SERVER_API_AUTH_STRING=USER:PASSWORD first, or use 127.0.0.1"
+        )
+    login = {"PREFECT_API_AUTH_STRING": password} if password else {}
+    return {
+        **environment,
+        **login,
+        "PREFECT_API_URL": api_url,
+        # The command line silences Prefect for itself; here its log is what a person reads.
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # In memory, the default, a restart of the server would forget who holds a place: the place
+        # would never be free again, and a run that has it would be ended.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        # Nothing is pickled: no result is kept, and one that were would be JSON.
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    }
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reachable(host: str) -> str:
+    """Where this machine finds a server that listens on ``host``."""
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared only
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"port = {port} of {host} cannot be used: {error.strerror}; choose another one "
+                "with --port"
+            ) from None
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """End the block, without an error, when a person or a service manager asks for it.
+
+    A shell starts what it puts into the background with SIGINT ignored; here it counts.
+    """
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _child(
+    *command: str, environment: Mapping[str, str], folder: Path, is_silent: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of a group of its own, which ends with the block or with this process."""
+    parent_pid = os.getpid()
+
+    def begin() -> None:
+        die_with_parent(parent_pid)
+        # Prefect's worker hands SIGTERM on to itself as SIGINT.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(  # noqa: S603 - our own interpreter
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdout=subprocess.DEVNULL if is_silent else None,  # warnings and errors are on stderr
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
+        preexec_fn=begin,  # noqa: PLW1509 - no threads here
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_healthy(url: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServerError(f"the server ended at once (exit code {server.returncode})")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own, http
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(_POLL_SECONDS)
+    raise ServerError(f"the server did not answer at {url} within {_START_SECONDS:g} seconds")
+
+
+def _deploy(folder: Path, environment: Mapping[str, str]) -> None:
+    command = (sys.executable, "-m", "flows", "deploy", "--lost-worker", _worker_name())
+    result = subprocess.run(  # noqa: S603
+        command, cwd=folder, env=dict(environment), stderr=subprocess.PIPE, text=True, check=False
+    )
+    if result.returncode:
+        raise ServerError(result.stderr.strip().removeprefix("error: "))
+
+
+def _worker_name() -> str:
+    """The same at every start, so that what an earlier worker left behind can be told."""
+    return f"serve@{socket.gethostname()}"
+
+
+def _wait_for_an_end(children: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
+    while True:
+        for name, process in children.items():
+            if process.poll() is not None:
+                raise ServerError(f"the {name} ended (exit code {process.returncode})")
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,24 @@
+"""Child processes that do not outlive their parent."""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask Linux to kill this process when its parent dies, even by SIGKILL.
+
+    To be called in the child; elsewhere than on Linux it does nothing.
+
+    Args:
+        parent_pid: the process that started this one.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        # The parent died before the call: nobody is left to send the signal.
+        os._exit(1)
