@@ -299,21 +299,23 @@ def _answers(scorer: Scorer, video_ids: Iterable[str]) -> dict[str, Row]:
 
 
 def _with_evidence(video_id: str, tracks: Sequence[JudgedTrack], row: Row, scorer: Scorer) -> Row:
-    """Write the picture of the worst track's most telling frames, and mark these in the row."""
+    """Write the picture of each person's most telling frames, and mark these in the row."""
+    num_frames = scorer.settings.num_evidence_frames
     if row.get("verdict") is None:
         return row
-    started = time.process_time()
-    found = most_telling(tracks[0], num_frames=scorer.settings.num_evidence_frames)
-    if not found:
+    if num_frames == 0:
         return {**row, "evidence_path": None}
-    crops = [crop for _, crop in found.values()]
+    started = time.process_time()
+    found = {t.track_id: most_telling(t, num_frames=num_frames) for t in tracks[:_MAX_PICTURED]}
+    crops = [[crop for _, crop in frames.values()] for frames in found.values()]
+    # Of one person alone: each map costs as much as ten more frames.
     has_maps = scorer.settings.heat_maps and row["verdict"] != "real"
-    maps = heat_maps(np.stack(crops), scorer.runtime) if has_maps else None
+    maps = heat_maps(np.stack(crops[0]), scorer.runtime) if has_maps else None
     path = scorer.output.evidence_path(scorer.key, video_id)
     write_bytes(path, evidence_picture(crops, maps))
     frames = [
-        {**f, "is_evidence": f["track_id"] == tracks[0].track_id and f["frame_index"] in found}
-        for f in row["frames"]
+        {**frame, "is_evidence": frame["frame_index"] in found.get(frame["track_id"], {})}
+        for frame in row["frames"]
     ]
     seconds = row["model_seconds"] + time.process_time() - started
     return {
@@ -322,6 +324,10 @@ def _with_evidence(video_id: str, tracks: Sequence[JudgedTrack], row: Row, score
         "frames": frames,
         "model_seconds": round(seconds, 4),
     }
+
+
+_MAX_PICTURED = 4
+"""People whose faces are shown, the most suspicious ones: a crowd is no evidence."""
 
 
 def _rows(files: Iterable[InputFile], answers: Mapping[str, Row], card: ModelCard) -> list[Row]:

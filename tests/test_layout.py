@@ -37,6 +37,13 @@ def test_no_flow_is_named_like_a_top_level_folder() -> None:
     assert flows.isdisjoint({*PACKAGES, "tests"})
 
 
+def test_no_file_of_the_page_is_named_like_another_module() -> None:
+    # Streamlit puts the folder of its script first on the path.
+    files = {file.stem for file in (ROOT / "page").glob("*.py")} - {"__init__"}
+    assert files
+    assert files.isdisjoint({*PACKAGES, "tests", *sys.stdlib_module_names})
+
+
 def test_no_module_is_a_drawer_for_anything() -> None:
     names = {part for name in modules_of(*PACKAGES) for part in name.split(".")}
     assert names.isdisjoint({"utils", "util", "helpers", "common", "base", "misc"})

@@ -1,0 +1,1 @@
+"""The web page: Streamlit over the same scoring as the command line."""

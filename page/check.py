@@ -1,0 +1,271 @@
+"""Check a file: upload, progress, verdict."""
+
+import json
+import shutil
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from page import markup
+from page.detail import download_row, show_detail
+from page.server import Server, models, server, visit_begun, visit_of
+from page.visits import Check, Model, Stage, Visit
+from page.words import LIMITS, score_text, time_left
+from reelcheck.errors import ReelcheckError
+from reelcheck.places import is_url
+from storage.outputs import ScoreLayout
+
+_POLL_SECONDS = 0.5
+
+
+def show() -> None:
+    """Draw the page."""
+    shared = server()
+    visit = visit_of(shared)
+    st.html('<p class="rc-kicker">reelcheck · deepfake check</p>')
+    st.title("Is the face in this video real?", anchor=False)
+    st.html(
+        '<p class="rc-lead">Drop in a video or a picture. Every face in it is judged over time; '
+        "where the model cannot tell, it says so.</p>"
+    )
+    try:
+        known = models(shared.settings, visit)
+    except ReelcheckError as error:
+        st.error(f"The models cannot be read: {error}", icon=":material/error:")
+        return
+    if not known:
+        st.info(
+            "There is no model yet. Bring one under **Your own model**, or start the page with "
+            "`reelcheck page --model MODEL`.",
+            icon=":material/deployed_code:",
+        )
+        return
+    model = _chosen_model(known)
+    _take_files(shared, model)
+    if visit is None or not visit.checks:
+        _show_limits()
+        return
+    _show_checks(shared, visit, model)
+    with st.expander("What this cannot see"):
+        _show_limits(has_title=False)
+
+
+def _chosen_model(known: list[Model]) -> Model:
+    if len(known) == 1:
+        return known[0]
+    names = {str(model.path): model.name for model in known}
+    chosen = st.selectbox("Model", names, format_func=lambda path: names[path], key="model")
+    return next(model for model in known if str(model.path) == chosen)
+
+
+def _take_files(shared: Server, model: Model) -> None:
+    settings = shared.settings
+    number = st.session_state.setdefault("uploader", 0)
+    with st.container(key="uploader-area"):
+        files = st.file_uploader(
+            "Drop videos or pictures here",
+            accept_multiple_files=True,
+            key=f"files-{number}",
+            max_upload_size=settings.max_upload_mb,
+            help="They are judged on this server, kept while this page is open, and then removed.",
+        )
+    problems = []
+    for file in files:
+        problems += _begun(shared, model, file)
+    if settings.allow_paths and (source := _named_source()):
+        problems += _begun(shared, model, source)
+    if problems:
+        st.session_state["problems"] = problems
+    if files:
+        # A new uploader: the old one holds the files in memory.
+        st.session_state["uploader"] = number + 1
+        st.rerun()
+    for problem in st.session_state.pop("problems", []):
+        st.error(problem, icon=":material/error:")
+
+
+def _named_source() -> str | None:
+    with st.form("source", clear_on_submit=True, border=False):
+        left, right = st.columns([5, 1], vertical_alignment="bottom")
+        text = left.text_input("... or a path or URL that this server can read")
+        is_sent = right.form_submit_button("Check", width="stretch")
+    return text.strip() if is_sent and text.strip() else None
+
+
+def _begun(shared: Server, model: Model, source: UploadedFile | str) -> list[str]:
+    """Have one file judged; what went wrong."""
+    visit = visit_begun(shared)
+    folder = visit.new_folder()
+    try:
+        if isinstance(source, str):
+            place, name = _place_of(source)
+        else:
+            # Under a name of ours: the visitor's is shown, and no more.
+            path = folder / "file"
+            path.write_bytes(source.getbuffer())
+            place, name = str(path), source.name
+        is_upload = not isinstance(source, str)
+        check = Check(name=name, source=place, is_upload=is_upload, model=model, folder=folder)
+        shared.visits.add(visit, check)
+    except ReelcheckError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        return [f"{source if isinstance(source, str) else source.name}: {error}"]
+    st.session_state["open"] = None
+    return []
+
+
+def _place_of(text: str) -> tuple[str, str]:
+    if is_url(text):
+        return text, text
+    path = Path(text).expanduser().resolve()
+    if not path.is_file():
+        from reelcheck.errors import SourceError
+
+        raise SourceError("no such file; a folder is scored with `reelcheck score`")
+    return str(path), path.name
+
+
+def _show_checks(shared: Server, visit: Visit, model: Model) -> None:
+    unfinished = [check for check in visit.checks if not check.is_done]
+    if unfinished:
+        _show_progress(visit.token, tuple(c.folder.name for c in unfinished))
+    done = [check for check in reversed(visit.checks) if check.is_done]
+    if not done:
+        return
+    opened = st.session_state.get("open")
+    shown = next((check for check in done if check.folder.name == opened), None)
+    if shown is None and not unfinished:
+        shown = done[0]
+        # It stays, whatever is done later.
+        st.session_state["open"] = shown.folder.name
+    if len(visit.checks) > 1:
+        _show_list(done, shown)
+    if shown is not None:
+        _show_check(shared, visit, shown, model)
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _show_progress(token: str, waited_for: tuple[str, ...]) -> None:
+    """Where the unfinished ones are; the page is drawn anew when one of them is done."""
+    visits = server().visits
+    visit = visits.find(token)
+    unfinished = [check for check in visit.checks if not check.is_done] if visit else []
+    for check in unfinished:
+        _show_stage(
+            check,
+            visits.share_done(check),
+            visits.remaining_seconds(check),
+            visits.num_before(check),
+        )
+    if tuple(check.folder.name for check in unfinished) != waited_for:
+        st.rerun()
+
+
+def _show_stage(check: Check, share: float, remaining: float | None, num_before: int) -> None:
+    before = f" ({num_before} before it)" if check.stage is Stage.WAITING and num_before else ""
+    with st.container(border=True):
+        st.html(f"<b><bdi>{markup.shown(check.name)}</bdi></b>")
+        st.progress(share, text=f"{check.stage.value}{before} · {time_left(remaining)}")
+
+
+def _show_list(done: list[Check], shown: Check | None) -> None:
+    st.markdown("#### Results")
+    with st.container(border=True):
+        for check in done:
+            row = check.row
+            verdict = row["verdict"] if row else None
+            said = "failed" if row is None else verdict or row["status"].replace("_", " ")
+            if verdict and row:
+                said += f" {score_text(row['score'])}"
+            with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+                st.html(
+                    f"{markup.chip(verdict, said)} &nbsp; <bdi>{markup.shown(check.name)}</bdi>"
+                    f' <span class="rc-muted">{markup.shown(check.model.name)}</span>'
+                )
+                is_shown = check is shown
+                if st.button(
+                    "Shown" if is_shown else "Show",
+                    key=f"show-{check.folder.name}",
+                    disabled=is_shown,
+                    help=None if is_shown else f"Show {check.name}",
+                ):
+                    st.session_state["open"] = check.folder.name
+                    st.rerun()
+
+
+def _show_check(shared: Server, visit: Visit, check: Check, model: Model) -> None:
+    if check.row is None:
+        st.error(f"**No verdict.** {check.problem}", icon=":material/error:")
+        _show_removal(shared, visit, check)
+        return
+    out = ScoreLayout(check.folder / "out")
+    show_detail(
+        check.row,
+        name=check.name,
+        card=check.model.card,
+        media=None if is_url(check.source) else Path(check.source),
+        evidence_dir=out.path,
+        key=check.folder.name,
+    )
+    stem = Path(check.name).stem[:60] or "file"
+    with st.container(horizontal=True):
+        st.download_button(
+            "Row as JSON",
+            lambda: download_row(check.row or {}, name=check.name),
+            file_name=f"{stem}.json",
+            mime="application/json",
+            icon=":material/data_object:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Report as HTML",
+            lambda: _report(check, out),
+            file_name=f"{stem}.html",
+            mime="text/html",
+            icon=":material/description:",
+            on_click="ignore",
+        )
+        if model.path != check.model.path and st.button(
+            f"Judge it with {model.name}", icon=":material/replay:"
+        ):
+            _again(shared, visit, check, model)
+            st.rerun()
+        _show_removal(shared, visit, check)
+
+
+def _report(check: Check, out: ScoreLayout) -> str:
+    """The page that the batch run writes, of this one file."""
+    from tasks.page import render_report
+
+    row = (check.row or {}) | {"path": check.name, "root": ""}
+    summary = json.loads(out.summary_path.read_text(encoding="utf-8"))
+    return render_report([row], card=check.model.card, summary=summary, evidence_dir=out.path)
+
+
+def _again(shared: Server, visit: Visit, check: Check, model: Model) -> None:
+    folder = visit.new_folder()
+    source = check.source
+    if check.is_upload:
+        source = str(folder / "file")
+        shutil.copyfile(check.source, source)
+    again = Check(
+        name=check.name, source=source, is_upload=check.is_upload, model=model, folder=folder
+    )
+    try:
+        shared.visits.add(visit, again)
+    except ReelcheckError as error:
+        st.session_state["problems"] = [str(error)]
+    st.session_state["open"] = None
+
+
+def _show_removal(shared: Server, visit: Visit, check: Check) -> None:
+    if st.button("Remove", icon=":material/delete:", key=f"remove-{check.folder.name}"):
+        shared.visits.remove(visit, check)
+        st.rerun()
+
+
+def _show_limits(*, has_title: bool = True) -> None:
+    if has_title:
+        st.markdown("#### What this cannot see")
+    st.markdown("\n".join(f"- {text}" for text in LIMITS))

@@ -1,0 +1,87 @@
+"""Your own model: choose one, or bring a checkpoint folder."""
+
+import shutil
+from pathlib import Path
+from typing import IO
+
+import streamlit as st
+
+from page import markup
+from page.server import Server, models, server, visit_begun, visit_of
+from page.visits import Model
+from page.words import card_facts
+from reelcheck.card import ModelCard
+from reelcheck.errors import ReelcheckError
+
+_MAX_MODELS = 5
+
+
+def show() -> None:
+    """Draw the page."""
+    shared = server()
+    st.html('<p class="rc-kicker">reelcheck · deepfake check</p>')
+    st.title("Your own model", anchor=False)
+    st.html(
+        '<p class="rc-lead">Bring a detector that <code>reelcheck train</code> has made: the '
+        "checkpoint folder as a ZIP. It is yours alone, and is removed with your visit.</p>"
+    )
+    _take_model(shared)
+    try:
+        known = models(shared.settings, visit_of(shared))
+    except ReelcheckError as error:
+        st.error(f"The models cannot be read: {error}", icon=":material/error:")
+        return
+    if known:
+        st.markdown("#### Models to choose from")
+    for number, model in enumerate(known):
+        _show_model(model, is_first=number == 0)
+
+
+def _take_model(shared: Server) -> None:
+    number = st.session_state.setdefault("model-uploader", 0)
+    file = st.file_uploader(
+        "Checkpoint folder as ZIP",
+        type="zip",
+        key=f"model-{number}",
+        max_upload_size=shared.settings.max_upload_mb,
+        help="model.safetensors and card.json. What training writes beside them is left out; "
+        "anything else is refused.",
+    )
+    if file is not None:
+        visit = visit_begun(shared)
+        folder = visit.new_folder()
+        try:
+            if len(visit.models) >= _MAX_MODELS:
+                raise ReelcheckError(f"{_MAX_MODELS} models are the most; remove one first")
+            with st.spinner("Checking it, and making it ready to score: half a minute or so"):
+                card = _taken(shared, file, folder)
+            visit.models.append(Model(f"{card.model_id} (yours)", folder, card))
+            st.session_state["model"] = str(folder)
+            st.session_state["model-news"] = (True, "Taken. Choose it under **Check a file**.")
+        except ReelcheckError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            st.session_state["model-news"] = (False, f"**Refused:** {error}")
+        st.session_state["model-uploader"] = number + 1
+        st.rerun()
+    if (news := st.session_state.pop("model-news", None)) is not None:
+        is_good, text = news
+        if is_good:
+            st.success(text, icon=":material/check:")
+        else:
+            st.error(text, icon=":material/block:")
+
+
+def _taken(shared: Server, file: IO[bytes], folder: Path) -> ModelCard:
+    from tasks.uploads import prepare_model, take_model
+
+    # Weights hardly get smaller in a ZIP: what unpacks to more is none.
+    card = take_model(file, folder, max_bytes=2 * shared.settings.max_upload_mb * 1_000_000)
+    prepare_model(folder)
+    return card
+
+
+def _show_model(model: Model, *, is_first: bool) -> None:
+    with st.expander(f"{model.name}", expanded=is_first, icon=":material/deployed_code:"):
+        if model.card.notes:
+            st.html(markup.notes(model.card.notes))
+        st.html(markup.facts(card_facts(model.card)))

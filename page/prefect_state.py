@@ -1,0 +1,91 @@
+"""What a Prefect server says of its runs, by its REST API; Prefect itself is not imported."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from reelcheck.errors import StoreError
+
+FLOWS = ("preprocess", "train", "evaluate", "score", "retrain", "audit")
+_SECONDS = 4.0
+_NUM_RUNS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRun:
+    """One run of a flow."""
+
+    flow: str
+    name: str
+    state: str
+    started_at: datetime | None
+    seconds: float | None
+    message: str
+    url: str
+
+
+def api_url() -> str | None:
+    """Where the server is, by the environment; None: nobody has said."""
+    return os.environ.get("PREFECT_API_URL") or None
+
+
+def ui_url(api: str) -> str:
+    """Where its pages are."""
+    return os.environ.get("PREFECT_UI_URL") or api.rstrip("/").removesuffix("/api")
+
+
+def last_runs(api: str) -> list[FlowRun]:
+    """The last run of each of our flows, and before it the one that is on; the newest first.
+
+    Raises:
+        StoreError: the server does not answer.
+    """
+    flows = _asked(api, "flows/filter", {"limit": 200})
+    names = {flow["id"]: flow["name"] for flow in flows if flow["name"] in FLOWS}
+    runs = _asked(
+        api,
+        "flow_runs/filter",
+        {
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": _NUM_RUNS,
+            "flows": {"id": {"any_": list(names)}},
+            "flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED", "PENDING"]}}},
+        },
+    )
+    return [
+        _run(run, names[run["flow_id"]], ui_url(api)) for run in runs if run["flow_id"] in names
+    ]
+
+
+def _run(run: Mapping[str, Any], flow: str, ui: str) -> FlowRun:
+    state = run.get("state") or {}
+    started = run.get("start_time")
+    return FlowRun(
+        flow=flow,
+        name=run["name"],
+        state=state.get("name") or "unknown",
+        started_at=None if started is None else datetime.fromisoformat(started),
+        seconds=run.get("total_run_time"),
+        message=state.get("message") or "",
+        url=f"{ui}/runs/flow-run/{run['id']}",
+    )
+
+
+def _asked(api: str, path: str, question: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not api.startswith(("http://", "https://")):
+        raise StoreError(f"PREFECT_API_URL is {api}; it must begin with http:// or https://")
+    request = urllib.request.Request(  # noqa: S310 - checked above
+        f"{api.rstrip('/')}/{path}",
+        data=json.dumps(question).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
+            found: list[dict[str, Any]] = json.load(answer)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the Prefect server at {api} does not answer: {error}") from error
+    return found

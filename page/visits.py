@@ -1,0 +1,272 @@
+"""Who has brought which files, and in which order they are judged.
+
+- A visit outlives its browser tab: its secret name is in the page's address, so that a page that is
+  loaded again finds its checks, those that are still being worked on, too.
+- Visitors take turns, file by file: many files of one do not hold up another's.
+- What a visit brought lies in a folder of its own under names of ours, and is removed with it.
+"""
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from statistics import median
+
+from reelcheck.card import ModelCard
+from reelcheck.errors import ReelcheckError, SourceError
+from storage.tables import Row
+
+_log = logging.getLogger(__name__)
+
+
+class Stage(Enum):
+    """Where a check is; the value says what a visitor reads."""
+
+    WAITING = "Waiting for its turn"
+    LOADING = "Preparing the model"
+    LOOKING = "Decoding and looking for faces"
+    JUDGING = "Judging the faces"
+    DONE = "Done"
+
+
+WORKING = (Stage.LOADING, Stage.LOOKING, Stage.JUDGING)
+_USUAL_SECONDS = {Stage.LOADING: 1.0, Stage.LOOKING: 5.0, Stage.JUDGING: 1.0}
+"""What a stage takes until some were seen: short clips on two cores."""
+_NUM_REMEMBERED = 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be chosen."""
+
+    name: str
+    path: Path
+    card: ModelCard
+
+
+@dataclass(eq=False, kw_only=True)
+class Check:
+    """One file, and what becomes of it."""
+
+    name: str
+    """As the visitor calls it: shown, never a path."""
+    source: str
+    """Path of ours, or what the visitor was allowed to name."""
+    is_upload: bool
+    model: Model
+    folder: Path
+    """Everything that is written goes here."""
+    stage: Stage = Stage.WAITING
+    since: float = field(default_factory=time.monotonic)
+    """When the stage began."""
+    row: Row | None = None
+    """The answer (``storage.schemas.SCORES``)."""
+    problem: str | None = None
+    """Why there is no row at all: the model or the machine, never the file."""
+
+    @property
+    def is_done(self) -> bool:
+        """There is an answer, or a problem."""
+        return self.stage is Stage.DONE
+
+
+@dataclass(eq=False)
+class Visit:
+    """One visitor's checks and models, oldest first."""
+
+    token: str
+    folder: Path
+    checks: list[Check] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
+    seen_at: float = field(default_factory=time.monotonic)
+
+    def new_folder(self) -> Path:
+        """An empty folder under a name that nobody chose."""
+        folder = self.folder / secrets.token_hex(8)
+        folder.mkdir(parents=True)
+        return folder
+
+
+Advance = Callable[[Stage], None]
+Judge = Callable[[Check, Advance], Row]
+"""Gives the answer for a check, and says when it enters a stage."""
+
+
+class Visits:
+    """All visits of this server, and the threads that work for them.
+
+    Args:
+        folder: gets a folder per visit.
+        judge: what is done with each check, in any of the threads.
+        num_lanes: checks that are worked on at a time.
+        keep_seconds: a visit that nobody asked for so long is removed, unless it has work to do.
+        max_checks: of one visit.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        judge: Judge,
+        *,
+        num_lanes: int = 2,
+        keep_seconds: float = 3600.0,
+        max_checks: int = 50,
+    ) -> None:
+        self._folder = folder
+        self._judge = judge
+        self._num_lanes = num_lanes
+        self._keep_seconds = keep_seconds
+        self._max_checks = max_checks
+        self._visits: dict[str, Visit] = {}
+        self._turns: list[Visit] = []
+        self._changed = threading.Condition()
+        self._is_open = True
+        self._spent: dict[Stage, list[float]] = {stage: [] for stage in WORKING}
+        self._lanes = [
+            threading.Thread(target=self._work, name=f"check-{n}", daemon=True)
+            for n in range(num_lanes)
+        ]
+        for lane in self._lanes:
+            lane.start()
+
+    def find(self, token: str | None) -> Visit | None:
+        """The visit of that name, which is thereby seen; None: there is none, or no more."""
+        with self._changed:
+            self._remove_forgotten()
+            visit = self._visits.get(token or "")
+            if visit is not None:
+                visit.seen_at = time.monotonic()
+            return visit
+
+    def new(self) -> Visit:
+        """A visit under a name that nobody can guess."""
+        token = secrets.token_urlsafe(16)
+        with self._changed:
+            self._remove_forgotten()
+            visit = Visit(token, self._folder / secrets.token_hex(8))
+            visit.folder.mkdir(parents=True)
+            self._visits[token] = visit
+            self._turns.append(visit)
+        return visit
+
+    def add(self, visit: Visit, check: Check) -> None:
+        """Have a file judged when it is its turn.
+
+        Raises:
+            SourceError: the visit has too many already.
+        """
+        with self._changed:
+            if len(visit.checks) >= self._max_checks:
+                raise SourceError(
+                    f"there are {self._max_checks} files here already; remove some, or score a "
+                    "folder with `reelcheck score`"
+                )
+            visit.checks.append(check)
+            self._changed.notify()
+
+    def remove(self, visit: Visit, check: Check) -> None:
+        """Forget a check and delete its files; one that is being worked on ends unseen."""
+        with self._changed:
+            if check in visit.checks:
+                visit.checks.remove(check)
+            is_working = check.stage in WORKING
+        if not is_working:
+            shutil.rmtree(check.folder, ignore_errors=True)
+
+    def num_before(self, check: Check) -> int:
+        """Checks that will be begun before this one."""
+        with self._changed:
+            order = self._order()
+            return order.index(check) if check in order else 0
+
+    def remaining_seconds(self, check: Check) -> float | None:
+        """How long until the answer, going by the last checks; None: longer than it ever took."""
+        usual = self._usual()
+        whole = sum(usual.values())
+        if check.stage is Stage.WAITING:
+            return whole * (self.num_before(check) / self._num_lanes + 1)
+        if check.stage not in WORKING:
+            return 0.0
+        rest = usual[check.stage] - (time.monotonic() - check.since)
+        later = sum(usual[stage] for stage in WORKING[WORKING.index(check.stage) + 1 :])
+        return rest + later if rest + later > 0 else None
+
+    def share_done(self, check: Check) -> float:
+        """From 0 to 1, by the same reckoning; 1 only at the end."""
+        if check.is_done:
+            return 1.0
+        if check.stage is Stage.WAITING:
+            return 0.0
+        whole = sum(self._usual().values())
+        return min(0.95, max(0.02, 1 - (self.remaining_seconds(check) or 0.0) / whole))
+
+    def close(self) -> None:
+        """Let the threads end after what they are doing."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+
+    def _usual(self) -> Mapping[Stage, float]:
+        return {
+            stage: median(self._spent[stage]) if self._spent[stage] else _USUAL_SECONDS[stage]
+            for stage in WORKING
+        }
+
+    def _order(self) -> list[Check]:
+        """Waiting checks as they will be begun: one of each visit in turn."""
+        waiting = [[c for c in v.checks if c.stage is Stage.WAITING] for v in self._turns]
+        longest = max(map(len, waiting), default=0)
+        return [checks[n] for n in range(longest) for checks in waiting if n < len(checks)]
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while self._is_open and not self._order():
+                    self._changed.wait(30.0)
+                    self._remove_forgotten()
+                if not self._is_open:
+                    return
+                check = self._order()[0]
+                visit = next(visit for visit in self._turns if check in visit.checks)
+                self._turns.remove(visit)
+                self._turns.append(visit)
+                self._enter(check, Stage.LOADING)
+            self._finish(check)
+            with self._changed:
+                is_removed = check not in visit.checks
+            if is_removed:
+                shutil.rmtree(check.folder, ignore_errors=True)
+
+    def _finish(self, check: Check) -> None:
+        try:
+            check.row = self._judge(check, lambda stage: self._enter(check, stage))
+        except ReelcheckError as error:
+            check.problem = str(error)
+        except Exception:  # noqa: BLE001
+            # The visitor can do nothing about it, and the next one's file must not suffer.
+            _log.exception("a check has failed")
+            check.problem = "reelcheck itself failed; its operator finds more in the server's log"
+        self._enter(check, Stage.DONE)
+
+    def _enter(self, check: Check, stage: Stage) -> None:
+        now = time.monotonic()
+        if check.stage in WORKING and check.stage is not stage:
+            spent = self._spent[check.stage]
+            spent.append(now - check.since)
+            del spent[:-_NUM_REMEMBERED]
+        check.since = now
+        check.stage = stage
+
+    def _remove_forgotten(self) -> None:
+        now = time.monotonic()
+        for token, visit in list(self._visits.items()):
+            is_idle = all(check.is_done for check in visit.checks)
+            if is_idle and now - visit.seen_at > self._keep_seconds:
+                del self._visits[token]
+                self._turns.remove(visit)
+                shutil.rmtree(visit.folder, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""A model, files of every kind, and the page itself."""
+
+import os
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.cli.paging import streamlit_command
+from reelcheck.page_config import PageSettings
+from reelcheck.records import RGB
+from storage.layout import ModelLayout
+from tasks.synthetic.clip import render_frames
+from tasks.synthetic.dataset import write_h264
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
+    """Random weights, ready to score without torch."""
+    from tasks.export import ensure_onnx_files
+
+    made: ModelLayout = tiny.save_model(tmp_path_factory.mktemp("page-model") / "model")
+    ensure_onnx_files(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def picture_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
+    """The same for still pictures."""
+    from tasks.export import ensure_onnx_files
+
+    pictures = type(tiny)()
+    pictures.preprocessing = tiny.preprocessing.model_copy(update={"min_sequence_frames": 1})
+    made: ModelLayout = pictures.save_model(
+        tmp_path_factory.mktemp("pictures") / "pictures", seed=1
+    )
+    ensure_onnx_files(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def files(
+    tmp_path_factory: pytest.TempPathFactory, face_video: Path, faceless_video: Path
+) -> dict[str, Path]:
+    """What a visitor may bring, by what it is."""
+    folder = tmp_path_factory.mktemp("brought")
+    found = {"face": face_video, "faceless": faceless_video}
+    for name, content in {
+        "empty": b"",
+        "program": b"MZ\x90\x00" + bytes(range(256)) * 40,
+        "corrupt": face_video.read_bytes()[:1500],
+    }.items():
+        found[name] = folder / f"{name}.mp4"
+        found[name].write_bytes(content)
+    clips = [
+        list(render_frames(identity_seed=n, clip_seed=n, kind="real", num_frames=24, height=192))
+        for n in range(4)
+    ]
+    found["people"] = folder / "four people.mp4"
+    write_h264(found["people"], map(_in_a_square, *clips), fps=25, crf=20)
+    found["picture"] = folder / "<b>picture.png"
+    Image.fromarray(clips[0][0]).save(found["picture"])
+    return found
+
+
+@pytest.fixture(scope="session")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, model: ModelLayout, picture_model: ModelLayout
+) -> Iterator[tuple[str, Path]]:
+    """Address of the running page, and the folder that it shows results of."""
+    results = tmp_path_factory.mktemp("results")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    models = (model.path, picture_model.path)
+    settings = PageSettings(models=models, results=(results,), max_upload_mb=20)
+    scratch = tmp_path_factory.mktemp("scratch")
+    process = subprocess.Popen(
+        streamlit_command(settings.model_dump_json(), host="127.0.0.1", port=port, max_mb=20),
+        env=os.environ | {"TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, process)
+        yield url, results
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert not list(scratch.glob("reelcheck-scratch-*")), "a visit's files outlive the server"
+
+
+def _in_a_square(a: RGB, b: RGB, c: RGB, d: RGB) -> RGB:
+    return np.vstack([np.hstack([a, b]), np.hstack([c, d])])
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(3000):
+        assert process.poll() is None, "the page's server has ended"
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer,
+        ):
+            if answer.status == 200:
+                return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    raise AssertionError("the page's server does not answer")

@@ -1,0 +1,81 @@
+"""Runs of flows, told by a small server that speaks like Prefect's."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from page.prefect_state import last_runs, ui_url
+from reelcheck.errors import StoreError
+
+
+class FakePrefect(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/flows/filter":
+            answer: list[dict[str, Any]] = [
+                {"id": "f1", "name": "score"},
+                {"id": "f2", "name": "somebody-else"},
+            ]
+        else:
+            assert asked["flows"]["id"]["any_"] == ["f1"]
+            state = {"name": "Failed", "message": "no disk"}
+            answer = [
+                {
+                    "id": "r1",
+                    "flow_id": "f1",
+                    "name": "brave-newt",
+                    "state": state,
+                    "start_time": "2026-11-21T03:00:00.5Z",
+                    "total_run_time": 12.5,
+                }
+            ]
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), FakePrefect) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+def test_last_runs_of_our_flows_with_links(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_UI_URL", raising=False)
+    [run] = last_runs(api)
+    assert (run.flow, run.name, run.state, run.message) == (
+        "score",
+        "brave-newt",
+        "Failed",
+        "no disk",
+    )
+    assert run.started_at is not None
+    assert run.started_at.isoformat() == "2026-11-21T03:00:00.500000+00:00"
+    assert run.url == api.removesuffix("/api") + "/runs/flow-run/r1"
+
+
+def test_ui_elsewhere_is_linked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_UI_URL", "https://prefect.example")
+    assert ui_url("http://127.0.0.1:4200/api") == "https://prefect.example"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("http://127.0.0.1:9/api", "does not answer"), ("file:///etc/passwd", "must begin with http")],
+)
+def test_server_that_cannot_be_asked_is_told(address: str, said: str) -> None:
+    with pytest.raises(StoreError, match=said):
+        last_runs(address)
