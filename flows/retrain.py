@@ -2,155 +2,151 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.approval import asked, waiting
 from flows.audit import audit
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess, store_layout
 from flows.train import split, train
-from reelcheck.config import GateSettings, PreprocessSettings, RunSettings
-from reelcheck.errors import MismatchError
-from reelcheck.settings import settings_hash
-from reelcheck.train_config import TrainSettings
+from reelcheck.config import GateSettings, RunSettings
+from reelcheck.places import Place
+from reelcheck.recipes import load_recipe
+from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.atomic import write_text
-from storage.checkpoints import read_card, read_champion
-from storage.layout import ModelLayout, RegistryLayout, StoreLayout
-from storage.schemas import EVALUATED, SPLIT
-from storage.tables import read_metadata, read_rows
-from tasks.answers import evaluation_layout
-from tasks.faces.weights import configured_face_model_sha256
-from tasks.gate import Candidate, Decision, decide
-from tasks.markdown import markdown_table, number
+from storage.checkpoints import read_champion
+from storage.copies import writing
+from storage.layout import RegistryLayout, StoreLayout
+from tasks.drift import Drift
+from tasks.drift_report import drift_markdown, report_drift
+from tasks.gate import Decision, decide, shown
+from tasks.markdown import markdown_table
 from tasks.promote import promote
+from tasks.retraining import (
+    candidates,
+    preprocessing_of,
+    promote_command,
+    refused_before_training,
+    suites,
+    version_name,
+    warm_started,
+)
 
 
 @flow(name="retrain", validate_parameters=True)
 def retrain(
-    source: Path,
-    store: Path,
-    registry: Path,
-    labels: Path | None = None,
+    source: Place,
+    store: Place,
+    registry: Place,
+    labels: Place | None = None,
     settings: TrainSettings | None = None,
     run: RunSettings | None = None,
     gate: GateSettings | None = None,
+    recipe: str | None = None,
+    engine: EngineSettings | None = None,
+    *,
+    warm_start: bool = False,
+    require_approval: bool = False,
 ) -> Decision:
     """Preprocess what is new, train a challenger, and let it replace the champion if it is better.
 
     Nothing is trained where the audit fails, labels of held-out videos have changed, or too few
     videos are new. The decision is in the registry's ``decision.json`` and, where a challenger was
-    trained, with every rule's figure in its ``gate.json``.
+    trained, with every rule's figure in its ``gate.json``; how new videos differ from those before
+    is in ``drift.json``.
 
     Args:
-        source: folder of labelled videos.
-        store: store to add to.
-        registry: folder of model versions and the ``champion`` pointer.
+        source: folder of labelled videos, by path or URL.
+        store: store to add to, by path or URL.
+        registry: folder of model versions and the ``champion`` pointer, by path or URL.
         labels: labels table; None: folder names.
-        settings: the training run; None: the defaults.
+        settings: the training run; None: the recipe's, or the defaults.
         run: how to use the machine.
         gate: what a challenger must do; None: the defaults.
+        recipe: name of a recipe, for what the settings leave out.
+        engine: how training uses the machine; None: the recipe's, or the defaults.
+        warm_start: begin with the champion's weights.
+        require_approval: of a deployed run, pause until a person has agreed to a promotion; of any
+            other, leave it to ``reelcheck models promote``.
     """
-    settings, gate = settings or TrainSettings(), gate or GateSettings()
-    preprocessing = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
-    layout, versions = store_layout(store, preprocessing), RegistryLayout(registry)
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+        settings, engine = settings or chosen.train, engine or chosen.engine
+    settings, gate, run = settings or TrainSettings(), gate or GateSettings(), run or RunSettings()
+    preprocessing = preprocessing_of(settings)
     preprocess(source, store, labels=labels, settings=preprocessing, run=run)
-    split(store, preprocessing=layout.preprocessing_hash)
-    decision = _refused_before_training(store, layout, versions, gate)
-    if decision is None:
-        decision = _challenged(store, layout, versions, settings, gate)
-    write_text(versions.decision_path, json.dumps(asdict(decision), indent=2) + "\n")
-    _publish(decision)
+    # Crops included: the champion is measured again on them.
+    with writing(registry) as kept, writing(store) as copy:
+        versions, layout = RegistryLayout(kept.path), store_layout(copy.path, preprocessing)
+        if warm_start:
+            settings = warm_started(settings, versions)
+        split(copy.path, preprocessing=layout.preprocessing_hash)
+        drift = report_drift(layout, versions)
+        found = audit(copy.path, preprocessing=layout.preprocessing_hash)
+        version = version_name(layout, settings)
+        decision = refused_before_training(found, layout, versions, version, gate)
+        if decision is None:
+            train(
+                copy.path,
+                versions.version(version).path,
+                settings=settings,
+                engine=engine,
+                preprocessing=layout.preprocessing_hash,
+            )
+            decision = _judged(layout, versions, version, gate, run)
+            if decision.promoted and require_approval:
+                decision = _approved(decision, versions, version, gate)
+            promote(versions, version, decision)
+        write_text(versions.decision_path, json.dumps(asdict(decision), indent=2) + "\n")
+    _publish(decision, drift)
     return decision
 
 
-def _refused_before_training(
-    store: Path, layout: StoreLayout, versions: RegistryLayout, gate: GateSettings
-) -> Decision | None:
-    """Why no challenger is to be trained; None: nothing speaks against it."""
-    found = audit(store, preprocessing=layout.preprocessing_hash)
-    if not found.is_clean:
-        reasons = [f"{len(found.leaks)} leaks"] if found.leaks else []
-        if found.shortcuts is not None and found.shortcuts.verdict == "fail":
-            reasons.append(f"{next(iter(found.shortcuts.by_column))} tells the label")
-        return Decision(promoted=False, reason=f"the audit fails: {' and '.join(reasons)}")
-    champion = read_champion(versions)
-    if champion is None:
-        return None
-    before = {r["video_id"]: r for r in read_rows(versions.version(champion).split_path, SPLIT)}
-    now = [row for row in read_rows(layout.split_path, SPLIT) if row["has_crops"]]
-    changed = [
-        row["video_id"]
-        for row in now
-        if row["video_id"] in before
-        and before[row["video_id"]]["split"] == "test"
-        and before[row["video_id"]]["label"] != row["label"]
-    ]
-    if changed:
-        return Decision(
-            promoted=False,
-            reason=f"{len(changed)} held-out videos have another label than when the champion was "
-            f"measured, for example {changed[0][:12]}…: correct them, or start a new registry",
-        )
-    num_new = sum(row["video_id"] not in before for row in now)
-    if num_new < gate.min_new_videos:
-        return Decision(
-            promoted=False,
-            reason=f"{num_new} new labelled videos, fewer than min_new_videos = "
-            f"{gate.min_new_videos}: the champion stays",
-        )
-    return None
-
-
-def _challenged(
-    store: Path,
+def _judged(
     layout: StoreLayout,
     versions: RegistryLayout,
-    settings: TrainSettings,
+    version: str,
     gate: GateSettings,
+    run: RunSettings,
 ) -> Decision:
-    """Train a challenger and judge it against the champion."""
-    split_hash = read_metadata(layout.split_path)["split_hash"]
-    # Named after what went in: the same data and settings are the same version.
-    name = f"{layout.preprocessing_hash}-{split_hash}-{settings_hash(settings)}"
-    challenger, champion = versions.version(name), read_champion(versions)
-    train(store, challenger.path, settings=settings, preprocessing=layout.preprocessing_hash)
-    frozen = []
-    incumbent = None
-    if champion is not None:
-        rows = read_rows(versions.version(champion).split_path, SPLIT)
-        frozen = [row["video_id"] for row in rows if row["split"] == "test"]
-        try:
-            incumbent = _candidate(store, layout, versions.version(champion))
-        except MismatchError as error:
-            return promote(
-                versions,
-                name,
-                Decision(promoted=False, reason=f"the champion cannot be measured: {error}"),
-            )
-    decision = decide(
-        _candidate(store, layout, challenger), incumbent, frozen=frozen, settings=gate
-    )
-    return promote(versions, name, decision)
-
-
-def _candidate(store: Path, layout: StoreLayout, model: ModelLayout) -> Candidate:
-    """A model with its answers on the test part."""
-    evaluate(store, model.path, preprocessing=layout.preprocessing_hash)
-    output = evaluation_layout(layout, model, part="test", out=None)
-    return Candidate(
-        name=model.path.name,
-        rows=read_rows(output.videos_path, EVALUATED),
-        calibration=read_card(model).calibration,
+    """Measure the challenger and the champion on the same videos, and compare."""
+    champion = read_champion(versions)
+    models = [versions.version(name) for name in (version, champion) if name is not None]
+    for model in models:
+        evaluate(layout.path.parent, model.path, preprocessing=layout.preprocessing_hash)
+    challenger, *incumbent = candidates(layout, models, gate, run)
+    return decide(
+        challenger,
+        incumbent[0] if incumbent else None,
+        suites=suites(layout, models[1]) if incumbent else {},
+        settings=gate,
     )
 
 
-def _publish(decision: Decision) -> None:
+def _approved(
+    decision: Decision, versions: RegistryLayout, version: str, gate: GateSettings
+) -> Decision:
+    """Ask a person; what the gate said is on record first, whatever becomes of this run."""
+    command = promote_command(versions, version)
+    promote(versions, version, waiting(decision, command))
+    return asked(decision, command, question=_markdown(decision), hours=gate.approval_hours)
+
+
+def _publish(decision: Decision, drift: Drift | None) -> None:
+    text = _markdown(decision)
+    if drift is not None:
+        create_markdown_artifact(drift_markdown(drift), key="drift")
+        text += f"\n\ndrift: {drift.summary}"
+    create_markdown_artifact(text, key="gate")
+
+
+def _markdown(decision: Decision) -> str:
     rows = [
-        (rule.name, number(rule.value), rule.limit, "yes" if rule.passed else "NO")
+        (rule.name, shown(rule.value), rule.limit, "yes" if rule.passed else "NO")
         for rule in decision.rules
     ]
     table = markdown_table(("rule", "measured", "must be", "met"), rows)
     head = "promoted" if decision.promoted else "not promoted"
-    create_markdown_artifact(f"**{head}**: {decision.reason}\n\n{table}", key="gate")
+    return f"**{head}** by {decision.decided_by}: {decision.reason}\n\n{table}"

@@ -119,9 +119,9 @@ class ScoreSettings(Settings):
     engine: EngineChoice = "auto"
     """auto: torch on a GPU, else OpenVINO. On a CPU all give the same logits up to 1e-4."""
     num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 3
-    """Faces in the picture of each video."""
+    """Faces in the picture of each person of a video, of four people at most."""
     heat_maps: bool = True
-    """Below the faces of a video that is not judged real, what in them speaks for a fake."""
+    """Where a video is not judged real: what in its worst person's faces speaks for a fake."""
 
 
 class GateSettings(Settings):

@@ -21,7 +21,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-_SECTIONS = {"preprocess", "run", "split", "train", "engine", "score"}
+_SECTIONS = {"preprocess", "run", "split", "train", "engine", "score", "gate"}
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 

@@ -313,6 +313,11 @@ def is_no_crops(name: str) -> bool:
     return not name.endswith(CROPS_SUFFIX)
 
 
+def is_no_weights(name: str) -> bool:
+    """Whether a file of a registry is a card, a decision or the like: much smaller than a model."""
+    return not name.endswith((".safetensors", ".onnx"))
+
+
 def preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:
     """Where the output for these preprocessing settings lives, whether it exists or not."""
     return StoreLayout(store / preprocessing_hash)

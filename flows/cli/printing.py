@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from reelcheck.recipes import Recipe
     from tasks.audit import Audit
     from tasks.plots import AblationRow, LearningPoint
-    from tasks.registry import Version
+    from tasks.registry import Comparison, Details, Version
     from tasks.shortcuts import Shortcuts
     from tasks.summary import PreprocessSummary
 
 console = Console()
 
 
-def print_path(what: str, path: Path) -> None:
+def print_path(what: str, path: str | Path) -> None:
     """Where something was written; never wrapped, so that it can be copied."""
     console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
 
@@ -215,6 +215,72 @@ def print_versions(versions: "Sequence[Version]") -> None:
     console.print(table)
 
 
+def print_details(details: "Details") -> None:
+    """One version: its card, its figures, what the gate said."""
+    version, card = details.version, details.card
+    table = Table("", version.name, title="Model version")
+    rows = {
+        "in use": "yes" if version.is_champion else "no",
+        "model": version.model_id,
+        "backbone": card.detector.backbone,
+        "preprocessing": card.preprocessing_hash,
+        "split": card.split_hash or "-",
+        "train videos": str(version.num_train_videos),
+        "validation AUC": _figure(version.validation_auc),
+        "threshold": f"{card.calibration.threshold:.3f} ({card.calibration.threshold_rule})",
+    }
+    if card.training is not None and card.training.init_from is not None:
+        rows["began with"] = str(card.training.init_from)
+    rows |= {"note": "; ".join(card.notes)} if card.notes else {}
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
+    console.print(table)
+    for name, found in details.evaluations.items():
+        print_metrics(f"{name}, coverage {found['coverage']:.1%}", found["metrics"])
+    if details.gate is None:
+        console.print("the gate was never asked")
+    else:
+        print_gate(details.gate)
+
+
+def print_comparison(names: tuple[str, str], found: "Comparison") -> None:
+    """Two versions side by side."""
+    table = Table("", title="Two versions")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name, figures in found.figures.items():
+        table.add_row(name.replace("_", " "), *(_count_or_figure(figure) for figure in figures))
+    console.print(table)
+    measured = found.measured_on or "no evaluation in common: evaluate both on one store"
+    console.print(f"measured on: {measured}", highlight=False)
+    if found.gate is not None:
+        print_gate(found.gate)
+
+
+def print_gate(record: Mapping[str, Any]) -> None:
+    """What was decided of a challenger, rule by rule."""
+    from tasks.gate import shown
+
+    table = Table("rule", "measured", "must be", "met", title="Gate")
+    for rule in record["rules"]:
+        table.add_row(
+            rule["name"],
+            shown(rule["value"]),
+            rule["limit"],
+            "yes" if rule["passed"] else "[red]NO[/]",
+        )
+    if record["rules"]:
+        console.print(table)
+    head = "promoted" if record["promoted"] else "not promoted"
+    # Never wrapped: the reason may hold a command to copy.
+    console.print(
+        f"{head} by {record['decided_by']}: {record['reason']}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def print_phases(phases: tuple["PhaseSummary", ...]) -> None:
     """What learned in each phase."""
     table = Table("fold", "phase", "learning rate", "trainable parameters", "epochs", "best")
@@ -247,6 +313,10 @@ def print_ablation(rows: list["AblationRow"]) -> None:
         held_out = "-" if found is None else f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})"
         table.add_row(row.name, row.change, _figure(row.val_auc), held_out)
     console.print(table)
+
+
+def _count_or_figure(value: float | int | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else _figure(value)
 
 
 def _figure(value: float | None) -> str:

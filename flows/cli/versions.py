@@ -1,17 +1,117 @@
-"""Commands on a registry of model versions: list, promote, rollback."""
+"""Commands on model versions: retrain; models list, show, compare, promote, rollback."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli.app import app
-from flows.cli.printing import console, print_versions
+from flows.cli.options import (
+    ClusterOption,
+    ConfigOption,
+    RecipeOption,
+    SetOption,
+    Source,
+    WorkersOption,
+    recipe_of,
+    run_settings,
+)
+from flows.cli.printing import (
+    console,
+    print_comparison,
+    print_details,
+    print_gate,
+    print_path,
+    print_versions,
+)
+from reelcheck.config import GateSettings
+from reelcheck.settings import load_settings
+from reelcheck.train_config import EngineSettings, TrainSettings
 
 models = typer.Typer(help="Versions of a model, and which one is in use.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
-Registry = Annotated[Path, typer.Argument(help="Folder of versions that `retrain` writes.")]
+Registry = Annotated[
+    str, typer.Argument(help="Folder of versions that `retrain` writes, by path or URL.")
+]
+Named = Annotated[str, typer.Argument(help="Name of a version; `reelcheck models list`.")]
+NEEDS_A_PERSON = 5
+"""Exit code of a retraining that will decide the same until somebody has acted."""
+
+
+@app.command()
+def retrain(
+    source: Source,
+    store: Annotated[str, typer.Option("--store", help="Store to add to, by path or URL.")],
+    registry: Annotated[
+        str, typer.Option("--registry", help="Folder of model versions, by path or URL.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="CSV: path,label and what else is known.")
+    ] = None,
+    workers: WorkersOption = None,
+    *,
+    recipe: RecipeOption = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Begin with the weights of the version in use.")
+    ] = False,
+    require_approval: Annotated[
+        bool,
+        typer.Option(
+            "--require-approval", help="Leave the last word to `reelcheck models promote`."
+        ),
+    ] = False,
+    cluster: ClusterOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Preprocess what is new, train a challenger, use it from now on if it is better.
+
+    --config takes [train], [engine], [run] and [gate]; --set changes [train]. Exit code 0: a new
+    version is in use, or the one before stays as nothing is new or nothing is better. Exit code 5:
+    somebody must act first, and the reason says how: the audit fails, labels of held-out videos
+    have changed, the version in use cannot be measured, or a promotion waits for approval.
+
+    Example: `reelcheck retrain videos/ --store store/ --registry models/ --labels labels.csv`
+    """
+    from flows.retrain import retrain as run_flow
+    from storage.copies import WorkingCopy
+    from storage.layout import RegistryLayout
+
+    chosen = recipe_of(recipe)
+    decision = run_flow(
+        source,
+        store,
+        registry,
+        labels=labels,
+        settings=load_settings(
+            TrainSettings,
+            section="train",
+            config_path=config,
+            overrides=overrides or (),
+            base=chosen.train if chosen else None,
+        ),
+        run=run_settings(config, workers, None, cluster=cluster),
+        gate=load_settings(GateSettings, section="gate", config_path=config),
+        engine=load_settings(
+            EngineSettings,
+            section="engine",
+            config_path=config,
+            base=chosen.engine if chosen else None,
+        ),
+        warm_start=warm_start,
+        require_approval=require_approval,
+    )
+    print_gate(asdict(decision))
+    layout = RegistryLayout(WorkingCopy(registry).path)
+    print_path("decision", layout.decision_path)
+    if layout.drift_plot_path.exists():
+        print_path("drift", layout.drift_plot_path)
+    if decision.needs_a_person:
+        raise typer.Exit(NEEDS_A_PERSON)
 
 
 @models.command("list")
@@ -22,34 +122,75 @@ def list_versions(registry: Registry) -> None:
     """
     from tasks.registry import versions_of
 
-    print_versions(versions_of(registry))
+    with _read(registry) as folder:
+        print_versions(versions_of(folder))
 
 
 @models.command()
-def promote(
-    registry: Registry,
-    version: Annotated[str, typer.Argument(help="Name of the version to use from now on.")],
-) -> None:
-    """Put a version into use, whatever the gate said.
+def show(registry: Registry, version: Named) -> None:
+    """Show a version: its card, its figures, and every rule of the gate.
+
+    Example: `reelcheck models show models/ VERSION`
+    """
+    from tasks.registry import details_of
+
+    with _read(registry) as folder:
+        print_details(details_of(folder, version))
+
+
+@models.command()
+def compare(registry: Registry, first: Named, second: Named) -> None:
+    """Show two versions side by side, on videos that both were measured on.
+
+    Example: `reelcheck models compare models/ VERSION OTHER`
+    """
+    from tasks.registry import compared
+
+    with _read(registry) as folder:
+        print_comparison((first, second), compared(folder, first, second))
+
+
+@models.command()
+def promote(registry: Registry, version: Named) -> None:
+    """Put a version into use, whatever the gate said; its `gate.json` will say so.
 
     Example: `reelcheck models promote models/ VERSION`
     """
-    from storage.checkpoints import read_card, set_champion
     from storage.layout import RegistryLayout
+    from tasks.promote import promote_by_hand
 
-    layout = RegistryLayout(registry)
-    read_card(layout.version(version))
-    set_champion(layout, version)
+    with _changed(registry) as folder:
+        promote_by_hand(RegistryLayout(folder), version)
     console.print(f"in use: {version}", highlight=False)
 
 
 @models.command()
 def rollback(registry: Registry) -> None:
-    """Put the version before into use again.
+    """Put the version before into use again; no retraining promotes the other one by itself.
 
     Example: `reelcheck models rollback models/`
     """
     from storage.checkpoints import roll_back
     from storage.layout import RegistryLayout
 
-    console.print(f"in use: {roll_back(RegistryLayout(registry))}", highlight=False)
+    with _changed(registry) as folder:
+        version = roll_back(RegistryLayout(folder))
+    console.print(f"in use: {version}", highlight=False)
+
+
+def _read(registry: str) -> AbstractContextManager[Path]:
+    """All of a registry but the weights, to read."""
+    from storage.copies import reading
+    from storage.layout import is_no_weights
+
+    return reading(registry, wanted=is_no_weights)
+
+
+@contextmanager
+def _changed(registry: str) -> Iterator[Path]:
+    """All of a registry but the weights, to change."""
+    from storage.copies import writing
+    from storage.layout import is_no_weights
+
+    with writing(registry, wanted=is_no_weights) as copy:
+        yield copy.path

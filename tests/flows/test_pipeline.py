@@ -1,7 +1,6 @@
 """The whole pipeline once, on rendered faces with tiny settings, and what a second run does."""
 
 import csv
-import json
 import shutil
 import signal
 import subprocess
@@ -16,20 +15,18 @@ from sklearn.metrics import roc_auc_score
 
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess
-from flows.retrain import retrain
 from flows.score import score
 from flows.train import split, train
 from models.dataset import CropDataset
 from models.evaluation import evaluate_table
 from models.inference import score_sequences
 from reelcheck.card import ModelCard
-from reelcheck.config import GateSettings, RunSettings
+from reelcheck.config import RunSettings
 from reelcheck.errors import MismatchError
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
-from storage.checkpoints import read_champion
-from storage.layout import ModelLayout, RegistryLayout, StoreLayout, find_preprocessed
+from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.outputs import EvaluationLayout, ScoreLayout
 from storage.schemas import EVALUATED, MANIFEST, SCORES, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
@@ -363,28 +360,3 @@ def test_command_line_prints_file_names_with_brackets_whole(
     )
     assert result.exit_code == 0
     assert "clip [abc].mp4" in result.stdout
-
-
-def test_second_retraining_finds_nothing_new_and_keeps_the_champion(
-    pipeline: Pipeline, tmp_path: Path
-) -> None:
-    store, registry = tmp_path / "store", RegistryLayout(tmp_path / "registry")
-    shutil.copytree(pipeline.store, store)
-    gate = GateSettings(min_first_auc=0.0)
-    arguments = (pipeline.source, store, registry.path, pipeline.labels, TRAINING, RUN, gate)
-    first = retrain(*arguments)
-    assert first.promoted
-    champion = read_champion(registry)
-    assert champion is not None
-    assert ModelLayout(registry.path / champion).card_path.exists()
-    decision = registry.decision_path.read_text(encoding="utf-8")
-    assert json.loads(decision)["reason"] == first.reason
-    before = contents(registry.path)
-    second = retrain(*arguments)
-    assert not second.promoted
-    assert second.reason.startswith("0 new labelled videos")
-    assert read_champion(registry) == champion
-    del before["decision.json"]
-    after = contents(registry.path)
-    assert json.loads(after.pop("decision.json"))["promoted"] is False
-    assert after == before

@@ -43,6 +43,7 @@ ALL_SETTINGS = {
     "preprocess.still_crop",
     "preprocess.align_eyes",
     "preprocess.face_model_sha256",
+    "run.where",
     "run.num_workers",
     "run.shard_size",
     "run.decoder",
@@ -62,6 +63,13 @@ ALL_SETTINGS = {
     "gate.max_ece",
     "gate.min_first_auc",
     "gate.min_new_videos",
+    "gate.perturbations",
+    "gate.num_perturbed_videos",
+    "gate.max_robustness_drop",
+    "gate.max_export_difference",
+    "gate.max_slowdown",
+    "gate.max_growth",
+    "gate.approval_hours",
     "train.recipe",
     "train.detector.backbone",
     "train.detector.input_pixels",
@@ -118,6 +126,7 @@ ALL_SETTINGS = {
     "train.max_decided_error",
     "train.seed",
     "engine.num_devices",
+    "engine.num_nodes",
     "engine.precision",
     "engine.num_loader_workers",
     "engine.gradient_checkpointing",
@@ -196,7 +205,7 @@ def test_load_other_sections_are_not_read(tmp_path: Path) -> None:
 
 def test_load_misspelt_section_is_named_with_those_that_exist(tmp_path: Path) -> None:
     path = write_toml(tmp_path, "[splits]\nseed = 9\n")
-    with pytest.raises(SettingsError, match="no such section: splits; known are engine, prep"):
+    with pytest.raises(SettingsError, match="no such section: splits; known are engine, gate, prep"):
         load_settings(SplitSettings, section="split", config_path=path)
 
 
