@@ -1,11 +1,12 @@
 """How far apart are copies of a video, and videos of different people?
 
-    python benchmarks/near_duplicates.py FOLDER... [--groups CSV] [--copies 30] [--seed 0]
+    python benchmarks/near_duplicates.py FOLDER... [--groups CSV] [--copies 30] [--crowd 0]
 
 Makes copies of some videos of the folders (CRF 35; half the size; 20 frames per second with key
 frames elsewhere; the face cut out, mirrored and rescaled), fingerprints all, and prints how many
 copies are found, and how many pairs are taken for copies that are none. The CSV has the columns
-``file`` and ``group``: videos of one group may look alike. Needs ffmpeg on the path.
+``file`` and ``group``: videos of one group may look alike. With --crowd as many made-up videos are
+among them, with fingerprints as ``scale.py`` draws them. Needs ffmpeg on the path.
 """
 
 import argparse
@@ -16,12 +17,15 @@ import random
 import subprocess
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from scale import FACE_CHANGE, FRAME_CHANGE, PIECE, as_lists, drawn, frequencies
 
 from reelcheck.config import PreprocessSettings
-from reelcheck.records import VideoResult
+from reelcheck.records import FINGERPRINT_BYTES, VideoResult
 from tasks.faces.detect import FaceDetector
 from tasks.faces.fingerprint import mirrored
 from tasks.faces.video import extract_video
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--copies", type=int, default=30)
+    parser.add_argument("--crowd", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
@@ -60,7 +65,7 @@ def main() -> None:
             for kind in KINDS
         }
     group_of = read_groups(chosen.groups) if chosen.groups else {}
-    print(json.dumps(compared(results, copies, group_of), indent=2))
+    print(json.dumps(compared(results, copies, group_of, num_crowd=chosen.crowd), indent=2))
 
 
 def make_copy(path: Path, kind: str, found: VideoResult, folder: Path) -> Path:
@@ -94,7 +99,11 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def compared(
-    results: dict[str, VideoResult], copies: dict[str, VideoResult], group_of: dict[str, str]
+    results: dict[str, VideoResult],
+    copies: dict[str, VideoResult],
+    group_of: dict[str, str],
+    *,
+    num_crowd: int,
 ) -> dict[str, object]:
     """Shares of copies found, false finds, and the smallest distance between strangers."""
     both = results | copies
@@ -103,7 +112,11 @@ def compared(
         for name, result in both.items()
     }
     frames = {name: result.fingerprints for name, result in both.items()}
-    found = {(pair.first, pair.second) for pair in near_duplicates(frames, faces)}
+    with_crowd = (
+        pa.concat_tables([as_table(hashes), *crowd(hashes, num_crowd, change)])
+        for hashes, change in ((frames, FRAME_CHANGE), (faces, FACE_CHANGE))
+    )
+    found = {(pair.first, pair.second) for pair in near_duplicates(*with_crowd)}
     pairs_of_kind: dict[str, list[bool]] = defaultdict(list)
     for name in copies:
         original, kind = name.split("#")
@@ -131,6 +144,24 @@ def compared(
             for what, hashes in (("frames", frames), ("faces", faces))
         },
     }
+
+
+def as_table(hashes: Mapping[str, Sequence[bytes]]) -> pa.Table:
+    """Video id -> its fingerprints, as ``near_duplicates`` takes them."""
+    lists = pa.array([list(own) for own in hashes.values()], pa.list_(pa.binary(FINGERPRINT_BYTES)))
+    return pa.table({"video_id": list(hashes), "fingerprints": lists})
+
+
+def crowd(
+    hashes: Mapping[str, Sequence[bytes]], number: int, change: tuple[float, float]
+) -> Iterator[pa.Table]:
+    """Made-up videos, in pieces, whose bits are set as often as those of the given ones."""
+    rng = np.random.default_rng(0)
+    set_share_B = frequencies(as_table(hashes)["fingerprints"])
+    for start in range(0, number, PIECE):
+        names = [f"made up {place:09}" for place in range(start, min(start + PIECE, number))]
+        bits = drawn(len(names), set_share_B, change, rng)
+        yield pa.table({"video_id": names, "fingerprints": as_lists(bits)})
 
 
 def distance(

@@ -32,13 +32,13 @@ from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.atomic import write_text
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
-from storage.tables import Row, read_rows, write_table
+from storage.schemas import SPLIT
+from storage.tables import Row, write_table
 from tasks.answers import evaluated_rows, evaluation_layout
 from tasks.links import likenesses_of
 from tasks.parts import fold_splits
-from tasks.shortcuts import metadata_model, metadata_table
-from tasks.split import assign_splits, labelled_files, split_hash
+from tasks.shortcuts import metadata_model, read_metadata_table
+from tasks.split import assign_splits, labelled_files, read_files, split_hash
 from tasks.train import train
 
 FRAMES = (
@@ -111,12 +111,10 @@ def main() -> None:
 
 def connected_videos(layout: StoreLayout) -> list[Row]:
     """One row per labelled video with crops, as of a split; which part it is in does not matter."""
-    videos = read_rows(layout.videos_path, VIDEOS)
-    manifest = read_rows(layout.manifest_path, MANIFEST)
     rows = assign_splits(
-        labelled_files(videos, manifest),
+        labelled_files(*read_files(layout)),
         SplitSettings(),
-        likenesses=likenesses_of(videos, manifest),
+        likenesses=likenesses_of(layout),
     )
     return [row for row in rows if row["has_crops"]]
 
@@ -184,9 +182,7 @@ def metadata_scores(
     layout: StoreLayout, split_rows: list[Row], fold_of: dict[str, int]
 ) -> dict[str, float]:
     """Scores of a model that sees how a file was made and not what it shows."""
-    table = metadata_table(
-        read_rows(layout.videos_path, VIDEOS), read_rows(layout.manifest_path, MANIFEST)
-    )
+    table = read_metadata_table(layout)
     ids = [row["video_id"] for row in split_rows]
     labels = np.array([row["label"] for row in split_rows])
     folds = np.array([fold_of[video] for video in ids])

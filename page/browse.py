@@ -191,12 +191,12 @@ def _for_people(shown: pa.Table) -> pa.Table:
 
 
 _COLUMNS = {
-    "file": st.column_config.TextColumn("file", width="medium"),
+    "file": st.column_config.TextColumn("file", width=250),
     "verdict": st.column_config.TextColumn("verdict", width="small"),
     "score": st.column_config.NumberColumn("score", format="%.3f", width="small"),
-    "faces": st.column_config.NumberColumn("faces", width="small"),
+    "faces": st.column_config.NumberColumn("faces", width=60),
     "length": st.column_config.TextColumn("length", width="small"),
-    "quality": st.column_config.TextColumn("quality", width="medium"),
+    "quality": st.column_config.TextColumn("quality", width=150),
     "reason": st.column_config.TextColumn("reason", width="medium"),
 }
 

@@ -75,7 +75,7 @@ def show_detail(
 
 
 def timeline_data(row: Row, *, player: str) -> dict[str, Any]:
-    """What the time-line draws; numbers only."""
+    """What the time-line draws; nothing of what others have written."""
     places = {track["track_id"]: n for n, track in enumerate(row["tracks"])}
     frames = [frame for frame in row["frames"] if frame["score"] is not None]
     first = min(frame["pts_seconds"] for frame in frames)
@@ -85,6 +85,7 @@ def timeline_data(row: Row, *, player: str) -> dict[str, Any]:
     offset = first if first > duration else 0.0
     return {
         "player": player,
+        "shapes": markup.PERSON_SHAPES,
         "start": offset,
         "end": max(last, offset + duration),
         "offset": offset,

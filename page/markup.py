@@ -16,6 +16,19 @@ from storage.tables import Row
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, and marks that turn the direction of the text after them."""
 VERDICTS = ("real", "inconclusive", "fake")
+PERSON_SHAPES = (
+    ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+    (
+        *((-1.7, -5), (1.7, -5), (1.7, -1.7), (5, -1.7), (5, 1.7), (1.7, 1.7)),
+        *((1.7, 5), (-1.7, 5), (-1.7, 1.7), (-5, 1.7), (-5, -1.7), (-1.7, -1.7)),
+    ),
+    (
+        *((0, -5.6), (1.5, -2), (5.3, -1.7), (2.4, 0.8), (3.3, 4.5)),
+        *((0, 2.5), (-3.3, 4.5), (-2.4, 0.8), (-5.3, -1.7), (-1.5, -2)),
+    ),
+    ((-4.6, -4.2), (4.6, 4.2), (4.6, -4.2), (-4.6, 4.2)),
+)
+"""Corners around the origin, in pixels; none is a verdict's shape, as no person's colour is."""
 
 
 def shown(text: str) -> str:
@@ -96,9 +109,17 @@ def person_line(row: Row, track: Row, number: int) -> str:
     span = f"{clock(track['start_seconds'])} to {clock(track['end_seconds'])}"
     details = f"{span} · {track['num_frames']} frames · face {track['face_pixels']:.0f} pixels wide"
     return (
-        f'<div class="rc-person"><b>Person {number}</b>{said}'
+        f'<div class="rc-person">{_swatch(number - 1)}<b>Person {number}</b>{said}'
         f'<span class="rc-muted">{escape(details)}</span></div>'
     )
+
+
+def _swatch(place: int) -> str:
+    """A person's mark on the time-line."""
+    corners = PERSON_SHAPES[place % len(PERSON_SHAPES)]
+    outline = ", ".join(f"{x + 6:.1f}px {y + 6:.1f}px" for x, y in corners)
+    style = f"background:var(--track-{place % 8});clip-path:polygon({outline})"
+    return f'<i class="rc-swatch" style="{style}" aria-hidden="true"></i>'
 
 
 def _verdict(score: float, row: Row) -> str:

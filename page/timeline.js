@@ -1,12 +1,6 @@
 // Scores over time, under the video of the same container: a click or an arrow key moves the video
 // there, and the video's progress is drawn.
 
-const SHAPES = [
-  "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
-  "M0-5L4.6 3.5H-4.6Z",
-  "M-3.6-3.6h7.2v7.2h-7.2Z",
-  "M0-5.2L4.4 0L0 5.2L-4.4 0Z",
-];
 const HEIGHT = 150;
 
 function element(name, attributes = {}, ...children) {
@@ -21,7 +15,7 @@ function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
 }
 
-function draw({ start, end, frames, segments, threshold, real_below, fake_from }) {
+function draw({ start, end, frames, segments, shapes, threshold, real_below, fake_from }) {
   const span = end - start || 1;
   const x = (seconds) => `${(100 * (seconds - start)) / span}%`;
   const y = (score) => HEIGHT * (1 - score);
@@ -58,7 +52,7 @@ function draw({ start, end, frames, segments, threshold, real_below, fake_from }
   }
   for (const frame of frames) {
     const kind = `mark t${frame.person % 8}${frame.is_evidence ? " evidence" : ""}`;
-    const d = SHAPES[frame.person % SHAPES.length];
+    const d = `M${shapes[frame.person % shapes.length].join("L")}Z`;
     const place = { x: x(frame.seconds), y: y(frame.score), overflow: "visible" };
     picture.append(element("svg", place, element("path", { class: kind, d })));
   }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.runtime import Runtime
@@ -34,9 +36,15 @@ from storage.schemas import (
     SPLIT,
     VIDEOS,
 )
-from storage.tables import Row, read_metadata, read_rows, write_table
+from storage.tables import (
+    Row,
+    only_videos,
+    read_metadata,
+    read_rows,
+    read_table,
+    write_table,
+)
 from tasks.judging import judged
-from tasks.links import fingerprints_of
 from tasks.near_duplicates import near_duplicates
 from tasks.runtimes import open_runtime
 from tasks.split import labelled_files
@@ -113,20 +121,26 @@ def answer_key(card: ModelCard, known: Mapping[str, Row]) -> dict[str, str]:
 _DECIDING = ("video_id", "component", "label", "status", "generator", "dataset")
 
 
-def known_videos(layout: StoreLayout, *, part: str) -> dict[str, Row]:
+def known_videos(layout: StoreLayout, *, part: str | None) -> dict[str, Row]:
     """Video id -> what is known of a video of this part, with its component; sorted.
+
+    Args:
+        layout: the store.
+        part: train, val or test; None: every labelled video.
 
     Raises:
         StoreError: the part holds no video with crops, or labels have changed since the split.
     """
-    chosen = [row for row in read_rows(layout.split_path, SPLIT) if row["split"] == part]
+    chosen = [row for row in read_rows(layout.split_path, SPLIT) if part in {None, row["split"]}]
     if not any(row["has_crops"] for row in chosen):
-        raise StoreError(f"the {part} part holds no videos; run: reelcheck split STORE")
-    manifest = read_rows(layout.manifest_path, MANIFEST)
-    files = {
-        file["video_id"]: file
-        for file in reversed(labelled_files(read_rows(layout.videos_path, VIDEOS), manifest))
-    }
+        where = f"the {part} part" if part else "the split"
+        raise StoreError(f"{where} holds no videos; run: reelcheck split STORE")
+    ids = [row["video_id"] for row in chosen]
+    columns = ("video_id", *LABEL_COLUMNS)
+    sequences = read_table(layout.manifest_path, MANIFEST, columns=columns)
+    manifest = only_videos(sequences, ids).to_pylist()
+    videos = only_videos(read_table(layout.videos_path, VIDEOS), ids).to_pylist()
+    files = {file["video_id"]: file for file in reversed(labelled_files(videos, manifest))}
     # Of copies each may know something else; the manifest has it together.
     merged = {row["video_id"]: {name: row[name] for name in LABEL_COLUMNS} for row in manifest}
     known = {}
@@ -145,14 +159,17 @@ def known_videos(layout: StoreLayout, *, part: str) -> dict[str, Row]:
 
 def stored_results(layout: StoreLayout, known: Mapping[str, Row]) -> Iterator[VideoResult]:
     """What preprocessing found in these videos, with their crops, sorted by id."""
-    sequences: dict[str, list[Row]] = defaultdict(list)
-    for row in read_rows(layout.manifest_path, MANIFEST):
-        sequences[row["video_id"]].append(row)
+    # Rows take far more memory as dictionaries: they are made video by video.
+    table = only_videos(read_table(layout.manifest_path, MANIFEST), list(known)).combine_chunks()
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, video_id in enumerate(table["video_id"].to_pylist()):
+        places[video_id].append(place)
     for video_id in sorted(known):
         values: Row = {name: known[video_id][name] for name in _RESULT_FIELDS}
         values["status"] = Status(values["status"])
         values["fingerprints"] = tuple(values["fingerprints"] or ())
-        own = tuple(read_sequence(layout, row) for row in sequences[video_id])
+        rows = table.take(places[video_id]).to_pylist() if video_id in places else []
+        own = tuple(read_sequence(layout, row) for row in rows)
         yield VideoResult(**values, sequences=own)
 
 
@@ -239,11 +256,11 @@ def require_unseen(
     Raises:
         MismatchError: there are such videos.
     """
-    learned = read_rows(model.learned_path, LEARNED)
+    learned = read_rows(model.learned_path, LEARNED, columns=("video_id", "component"))
     learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
     seen = {name for name, row in known.items() if {name, row["component"]} & learned_ids}
     if read_metadata(layout.split_path)["split_hash"] != card.split_hash:
-        seen |= _copies(known, layout, learned)
+        seen |= _copies(known, layout, model)
     if seen:
         raise MismatchError(
             f"the model has learned from {len(seen)} of these videos or from copies of them, for "
@@ -252,19 +269,29 @@ def require_unseen(
         )
 
 
-def _copies(known: Mapping[str, Row], layout: StoreLayout, learned_rows: Iterable[Row]) -> set[str]:
+def _copies(known: Mapping[str, Row], layout: StoreLayout, model: ModelLayout) -> set[str]:
     """Videos that look like one that the model has learned from."""
-    own_frames, own_faces = fingerprints_of(
-        known.values(),
-        (r for r in read_rows(layout.manifest_path, MANIFEST) if r["video_id"] in known),
-    )
-    learned = {f"learned {row['video_id']}": row for row in learned_rows}
+    learned = read_table(model.learned_path, LEARNED)
+    # The same video may be on both sides.
+    learned_ids = pc.binary_join_element_wise(_LEARNED, learned["video_id"], "")
+
+    def with_learned(path: Path, schema: pa.Schema, name: str) -> pa.Table:
+        own = only_videos(
+            read_table(path, schema, columns=("video_id", "fingerprints")), list(known)
+        )
+        both = [*own["video_id"].chunks, *learned_ids.chunks]
+        hashes = [*own["fingerprints"].chunks, *learned[name].chunks]
+        return pa.table(
+            {"video_id": pa.chunked_array(both), "fingerprints": pa.chunked_array(hashes)}
+        )
+
     alike = near_duplicates(
-        own_frames | {name: row["frames"] for name, row in learned.items()},
-        own_faces | {name: row["faces"] for name, row in learned.items()},
+        with_learned(layout.videos_path, VIDEOS, "frames"),
+        with_learned(layout.manifest_path, MANIFEST, "faces"),
     )
-    return {
-        name
-        for name, other in ((p.first, p.second) for p in alike)
-        if name in known and other in learned
-    }
+    pairs = {(pair.first, pair.second) for pair in alike}
+    pairs |= {(second, first) for first, second in pairs}
+    return {one for one, other in pairs if one in known and other.startswith(_LEARNED)}
+
+
+_LEARNED = "learned "

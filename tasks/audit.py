@@ -19,12 +19,12 @@ from reelcheck.status import NO_VIDEO
 from storage.atomic import atomic_path, write_text
 from storage.layout import StoreLayout
 from storage.lock import run_lock
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
+from storage.schemas import SPLIT
 from storage.tables import Row, read_rows
 from tasks.audit_plot import draw_audit
 from tasks.links import PARTS, Tie, components, find_ties, likenesses_of
-from tasks.shortcuts import Shortcuts, find_shortcuts, metadata_table
-from tasks.split import labelled_files
+from tasks.shortcuts import Shortcuts, find_shortcuts, read_metadata_table
+from tasks.split import labelled_files, read_files
 
 CONTRADICTION = "opposite labels"
 """Kind of a leak that is none: copies of one video with different labels, in whatever parts."""
@@ -96,10 +96,9 @@ def audit(layout: StoreLayout) -> Audit:
     Raises:
         StoreError: no video with crops has a label, or a table is missing.
     """
-    videos = read_rows(layout.videos_path, VIDEOS)
-    manifest = read_rows(layout.manifest_path, MANIFEST)
-    files = labelled_files(videos, manifest)
-    likenesses = likenesses_of(videos, manifest)
+    videos, sequences = read_files(layout)
+    files = labelled_files(videos, sequences)
+    likenesses = likenesses_of(layout)
     ties = find_ties(files, likenesses)
     split_of = _split(layout)
     parts = [_part(file, split_of) for file in files]
@@ -109,7 +108,7 @@ def audit(layout: StoreLayout) -> Audit:
         leaks=tuple(leaks),
         counts=_counts(files, parts),
         num_near_duplicates=len({(pair.first, pair.second) for pair in likenesses}),
-        shortcuts=_shortcuts(files, videos, manifest, ties),
+        shortcuts=_shortcuts(files, read_metadata_table(layout), ties),
     )
     with run_lock(layout):
         with atomic_path(layout.audit_leaks_path) as temporary:
@@ -214,10 +213,7 @@ def _counts(files: Sequence[Row], parts: Sequence[str | None]) -> dict[str, dict
     return {part: labels for part, labels in counts.items() if any(labels.values())}
 
 
-def _shortcuts(
-    files: Sequence[Row], videos: Sequence[Row], manifest: Sequence[Row], ties: Sequence[Tie]
-) -> Shortcuts | None:
-    table = metadata_table(videos, manifest)
+def _shortcuts(files: Sequence[Row], table: pd.DataFrame, ties: Sequence[Tie]) -> Shortcuts | None:
     joined = components(len(files), ties)
     place_of = {
         file["video_id"]: place

@@ -10,10 +10,10 @@ from scipy.special import logit
 from models.metrics import group_bootstrap_auc, video_metrics
 from reelcheck.card import UNCALIBRATED, ModelCard
 from storage.layout import StoreLayout
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
+from storage.schemas import SPLIT
 from storage.tables import Row, read_rows
 from tasks.answers import score_columns
-from tasks.shortcuts import metadata_model, metadata_table
+from tasks.shortcuts import metadata_model, read_metadata_table
 
 MODEL, FRAMES, METADATA, CHANCE = "this model", "its frames alone", "metadata", "chance"
 _FIGURES = ("auc", "average_precision", "eer", "tpr_at_fpr_5")
@@ -73,11 +73,7 @@ def _frames_alone(row: Row) -> float:
 
 def _metadata_scores(scored: Sequence[Row], layout: StoreLayout) -> list[float] | None:
     """None where the train and val parts do not hold both labels."""
-    videos, manifest = (
-        read_rows(layout.videos_path, VIDEOS),
-        read_rows(layout.manifest_path, MANIFEST),
-    )
-    table = metadata_table(videos, manifest)
+    table = read_metadata_table(layout)
     # Imported models may be measured on any part: what is judged is not fitted on.
     judged = {row["component"] for row in scored}
     label_of = {

@@ -5,13 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+import pyarrow as pa
 from prefect import task
 
 from reelcheck.records import InputFile
 from reelcheck.status import Status
 from storage.layout import StoreLayout
 from storage.schemas import LABEL_COLUMNS, MANIFEST, SEQUENCES, VIDEOS
-from storage.tables import Row, read_rows, write_table
+from storage.tables import Row, only_videos, read_rows, read_table, write_table
 from tasks.discover import KnownResult, known_results
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def collect_tables(
         key=lambda row: (row["root"], row["path"]),
     )
     write_table(layout.videos_path, rows, VIDEOS)
-    write_table(layout.manifest_path, _manifest_rows(layout, rows, results), MANIFEST)
+    write_table(layout.manifest_path, _manifest(layout, rows, results), MANIFEST)
     return dict(sorted(Counter(str(row["status"]) for row in new_rows).items()))
 
 
@@ -62,22 +63,31 @@ def _other_rows(layout: StoreLayout, new_rows: Sequence[Row], *, is_complete: bo
     ]
 
 
-def _manifest_rows(
+def _manifest(
     layout: StoreLayout, videos: Iterable[Row], results: Mapping[str, KnownResult]
-) -> list[Row]:
+) -> pa.Table:
+    """Sequences of all shards, each video's from the shard that has its result, with labels."""
     copies: dict[str, list[Row]] = defaultdict(list)
     for video in videos:
         if video["status"] == Status.OK:
             copies[video["video_id"]].append(video)
     known = {video_id: _merged(rows) for video_id, rows in copies.items()}
-    winners = {(video_id, result.shard) for video_id, result in results.items()}
-    sequences = {
-        row["sequence_id"]: row
+    in_shard: dict[str, list[str]] = defaultdict(list)
+    for video_id in known.keys() & results.keys():
+        in_shard[results[video_id].shard].append(video_id)
+    tables = [
+        only_videos(read_table(layout.shard_sequences_path(shard), SEQUENCES), in_shard[shard])
         for shard in layout.done_shards()
-        for row in read_rows(layout.shard_sequences_path(shard), SEQUENCES)
-        if row["video_id"] in known and (row["video_id"], shard) in winners
+    ]
+    sequences = pa.concat_tables([SEQUENCES.empty_table(), *tables]).sort_by("sequence_id")
+    of_rows = [known[video_id] for video_id in sequences["video_id"].to_pylist()]
+    columns = {
+        field.name: sequences[field.name]
+        if field.name in SEQUENCES.names
+        else pa.array([own[field.name] for own in of_rows], field.type)
+        for field in MANIFEST
     }
-    return [{**known[row["video_id"]], **row} for _, row in sorted(sequences.items())]
+    return pa.table(columns, schema=MANIFEST)
 
 
 def _merged(copies: Sequence[Row]) -> Row:

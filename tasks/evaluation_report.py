@@ -18,7 +18,7 @@ from storage.crops import read_sequence
 from storage.layout import StoreLayout
 from storage.outputs import EvaluationLayout
 from storage.schemas import MANIFEST
-from storage.tables import Row, read_rows
+from storage.tables import Row, only_videos, read_table
 from tasks.answers import score_columns
 from tasks.evaluation_plots import (
     RobustnessRow,
@@ -150,7 +150,7 @@ def _mistakes(
         crops = read_sequence(layout, next(s for s in own if s["track_id"] == worst)).crops_THWC
         places = np.linspace(0, len(crops) - 1, min(_NUM_FACES, len(crops))).round().astype(int)
         path = output.faces_path(row["video_id"])
-        write_bytes(path, evidence_picture([crops[place] for place in places], None))
+        write_bytes(path, evidence_picture([[crops[place] for place in places]], None))
         label = "fake" if row["label"] else "real"
         kind = f" ({row['generator']})" if row["generator"] else ""
         flags = f"; {', '.join(row['quality_flags'])}" if row["quality_flags"] else ""
@@ -163,9 +163,8 @@ def _mistakes(
 
 def _sequences_of(layout: StoreLayout, video_ids: Sequence[str]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {video_id: [] for video_id in video_ids}
-    for row in read_rows(layout.manifest_path, MANIFEST):
-        if row["video_id"] in found:
-            found[row["video_id"]].append(row)
+    for row in only_videos(read_table(layout.manifest_path, MANIFEST), video_ids).to_pylist():
+        found[row["video_id"]].append(row)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The faces that speak most for a fake, as one picture, and what in them does.
+"""The frames that speak most for a fake, as one picture, and what in them does.
 
 Heat maps are made by occlusion (after Zeiler and Fergus 2014, arXiv 1311.2901): each part of a face
 is blurred away in turn, and how far the frame's logit falls is drawn there. That asks the model
@@ -22,6 +22,8 @@ _GRID = 3
 _FULL_FALL = 0.1
 """A smaller largest fall is drawn paler: rounding alone, in bf16 above all, is no evidence."""
 _OPACITY = 0.55
+_PAPER = 255
+"""Gray value of places without a face."""
 _JPEG_QUALITY = 88
 
 
@@ -56,24 +58,35 @@ def heat_maps(crops_KHWC: RGB, runtime: Runtime) -> NDArray[np.float64]:
     return np.stack(maps)
 
 
-def evidence_picture(crops: Sequence[RGB], maps: NDArray[np.float64] | None) -> bytes:
-    """JPEG: the crops side by side; where there are heat maps, again below with them.
+def evidence_picture(tracks: Sequence[Sequence[RGB]], maps: NDArray[np.float64] | None) -> bytes:
+    """JPEG: a row of faces per track; where there are heat maps, the first row again below itself.
 
-    Colours tell the largest fall of all crops, and nothing where nothing falls.
+    Colours tell the largest fall of all its faces, and nothing where nothing falls.
+
+    Args:
+        tracks: crops of each face, the most suspicious first; none of them is empty.
+        maps: of the first one's crops.
     """
-    sized = [_sized(crop) for crop in crops]
-    rows = [np.hstack(sized)]
+    rows = [np.hstack([_sized(crop) for crop in crops]) for crops in tracks]
     if maps is not None:
+        sized = [_sized(crop) for crop in tracks[0]]
         largest = max(float(maps.max()), _FULL_FALL)
         pairs = zip(sized, maps, strict=True)
-        rows.append(np.hstack([_heated(crop, np.clip(m / largest, 0, 1)) for crop, m in pairs]))
-    picture = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+        heated = [_heated(crop, np.clip(m / largest, 0, 1)) for crop, m in pairs]
+        rows.insert(1, np.hstack(heated))
+    width = max(row.shape[1] for row in rows)
+    picture = cv2.cvtColor(np.vstack([_widened(row, width) for row in rows]), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return jpeg.tobytes()
 
 
 def _sized(crop_HWC: RGB) -> RGB:
     return cv2.resize(crop_HWC, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _widened(row_HWC: RGB, width: int) -> RGB:
+    missing = width - row_HWC.shape[1]
+    return np.pad(row_HWC, ((0, 0), (0, missing), (0, 0)), constant_values=_PAPER)
 
 
 def _by_time(item: tuple[float, int, float, RGB]) -> tuple[float, int]:

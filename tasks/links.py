@@ -12,7 +12,9 @@ from pathlib import PurePosixPath
 from scipy.cluster.hierarchy import DisjointSet
 
 from reelcheck.sources import source_finder
-from storage.tables import Row
+from storage.layout import StoreLayout
+from storage.schemas import MANIFEST, VIDEOS
+from storage.tables import Row, read_table
 from tasks.near_duplicates import Likeness, near_duplicates
 
 PARTS = ("train", "val", "test")
@@ -61,9 +63,17 @@ def find_ties(files: Sequence[Row], likenesses: Iterable[Likeness] = ()) -> list
     )
 
 
-def likenesses_of(videos: Iterable[Row], manifest: Iterable[Row]) -> list[Likeness]:
-    """Videos of a store that look alike, by the fingerprints in its two tables."""
-    return near_duplicates(*fingerprints_of(videos, manifest))
+def likenesses_of(layout: StoreLayout) -> list[Likeness]:
+    """Videos of a store that look alike, by the fingerprints in its two tables.
+
+    Raises:
+        StoreError: one of them is missing or damaged.
+    """
+    columns = ("video_id", "fingerprints")
+    return near_duplicates(
+        read_table(layout.videos_path, VIDEOS, columns=columns),
+        read_table(layout.manifest_path, MANIFEST, columns=columns),
+    )
 
 
 def fingerprints_of(

@@ -3,27 +3,36 @@
 Two fingerprints match where at most 32 of 256 bits differ, as they are or with one of the pictures
 mirrored; ``benchmarks/near_duplicates.py`` shows how far apart copies and strangers lie.
 
-Fingerprints are only compared where 16 neighbouring bits agree, so that the work grows with their
-number and not with its square.
+Fingerprints are sorted by each of 16 bands of neighbouring bits in turn, and compared with the
+next few in that order alone, so that the work grows with their number and not with its square.
+Where that brings two videos together, all of their fingerprints are compared.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reelcheck.records import FINGERPRINT_BYTES
-from tasks.faces.fingerprint import mirrored
 
 MAX_BITS = 32
 """Two pictures look alike where no more bits differ."""
 MIN_FRAME_SHARE = 0.25
 """Of the different frames of one of two videos; fewer may be a title that many videos share."""
 _MAX_NEIGHBOURS = 64
-"""Of fingerprints with the same 16 bits, each is compared with so many that follow it in order."""
+"""Of fingerprints in the same band, each is compared with so many that follow it in order."""
+_NUM_BANDS = FINGERPRINT_BYTES // 2
+_NEXT_BAND = np.uint64(2**49)
+"""Two keys are of one band where no bit from this one on differs: the first 15 of 64."""
+_PIECE = 2**16
+"""Fingerprints that are handled at a time: few enough for a processor's cache."""
 
-Indices = NDArray[np.int64]
+Places = NDArray[np.int64]
+Words = NDArray[np.uint64]
 
 
 class Likeness(NamedTuple):
@@ -35,14 +44,13 @@ class Likeness(NamedTuple):
     """``frames`` or ``faces``."""
 
 
-def near_duplicates(
-    frames: Mapping[str, Sequence[bytes]], faces: Mapping[str, Sequence[bytes]]
-) -> list[Likeness]:
+def near_duplicates(frames: pa.Table, faces: pa.Table) -> list[Likeness]:
     """Pairs of videos that show the same frames, or the same face at the same moment; sorted.
 
     Args:
-        frames: video id -> fingerprints of its frames.
-        faces: video id -> fingerprints of its face crops.
+        frames: fingerprints of frames, a list per row: columns ``video_id``, ``fingerprints``.
+            Rows of one video count together; those without an id or a list do not count.
+        faces: the same of face crops.
     """
     like_frames = _like_videos(frames, min_share=MIN_FRAME_SHARE)
     # No two people's faces match: one that does is enough.
@@ -53,48 +61,116 @@ def near_duplicates(
     )
 
 
-def _like_videos(
-    hashes: Mapping[str, Sequence[bytes]], *, min_share: float
-) -> list[tuple[str, str]]:
+def _like_videos(table: pa.Table, *, min_share: float) -> Iterator[tuple[str, str]]:
     """Pairs of videos of which at least such a share of the different hashes of one match."""
-    names = sorted(name for name in hashes if hashes[name])
+    names, starts, hashes_N4 = _by_video(table)
+
     # A still scene gives the same hash again and again.
-    distinct = [sorted(set(hashes[name])) for name in names]
-    num_V = np.array([len(own) for own in distinct], dtype=np.int64)
-    video_N = np.repeat(np.arange(len(names)), num_V)
-    data = b"".join(hash_ for own in distinct for hash_ in own)
-    pairs_P2 = _close_pairs(np.frombuffer(data, np.uint8).reshape(-1, FINGERPRINT_BYTES), video_N)
-    videos_Q2, place_P = np.unique(video_N[pairs_P2], axis=0, return_inverse=True)
-    shares_2Q = [
-        np.bincount(np.unique(np.stack([place_P, pairs_P2[:, side]], 1), axis=0)[:, 0])
-        / num_V[videos_Q2[:, side]]
-        for side in (0, 1)
-    ]
-    is_alike_Q = np.maximum(*shares_2Q) >= min_share
-    return [(names[one], names[other]) for one, other in videos_Q2[is_alike_Q]]
+    @lru_cache(maxsize=2**16)
+    def distinct(video: int) -> Words:
+        return np.unique(hashes_N4[starts[video] : starts[video + 1]], axis=0)
+
+    for one, other in _close_videos(hashes_N4, starts).tolist():
+        is_match_AB = _is_match(distinct(one)[:, None], distinct(other)[None])
+        if max(is_match_AB.any(axis=1).mean(), is_match_AB.any(axis=0).mean()) >= min_share:
+            yield names[one], names[other]
 
 
-def _close_pairs(plain_NK: NDArray[np.uint8], video_N: Indices) -> Indices:
-    """Places of hashes of different videos that match, as distinct pairs (P, 2), in order."""
-    num_hashes = len(plain_NK)
-    both_MK = np.concatenate([plain_NK, mirrored(plain_NK)])
-    found = [np.zeros((0, 2), np.int64)]
-    for band in range(0, FINGERPRINT_BYTES, 2):
-        # As text, so that they are sorted by these two bytes first.
-        turned_MK = np.roll(both_MK, -band, axis=1)
-        order_M = np.argsort(_as_text(turned_MK), kind="stable")
-        band_M = turned_MK[order_M, 0].astype(np.int64) * 256 + turned_MK[order_M, 1]
-        for step in range(1, _MAX_NEIGHBOURS + 1):
-            first_C = np.flatnonzero(band_M[:-step] == band_M[step:])
-            if not len(first_C):
-                break
-            one_C, other_C = order_M[first_C], order_M[first_C + step]
-            bits_C = np.bitwise_count(both_MK[one_C] ^ both_MK[other_C]).sum(axis=1)
-            pairs_C2 = np.stack([one_C % num_hashes, other_C % num_hashes], axis=1)
-            is_match_C = (bits_C <= MAX_BITS) & (np.diff(video_N[pairs_C2], axis=1)[:, 0] != 0)
-            found.append(np.sort(pairs_C2[is_match_C], axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+def _by_video(table: pa.Table) -> tuple[list[str], Places, Words]:
+    """Names of videos, ascending; where the hashes of each begin and the last ones end; hashes."""
+    known = table.drop_null().combine_chunks().sort_by("video_id")
+    lists = known["fingerprints"].combine_chunks()
+    ids = known["video_id"].combine_chunks().dictionary_encode()
+    ends = np.cumsum([0, *pc.list_value_length(lists).to_numpy()])
+    names = ids.dictionary.to_pylist()
+    firsts = np.searchsorted(ids.indices.to_numpy(), np.arange(len(names) + 1))
+    flat = lists.flatten()
+    data = np.frombuffer(flat.buffers()[1] or b"", np.uint8).reshape(-1, FINGERPRINT_BYTES)
+    return names, ends[firsts], _halves(data[flat.offset : flat.offset + len(flat)])
 
 
-def _as_text(rows_MK: NDArray[np.uint8]) -> NDArray[Any]:
-    return np.ascontiguousarray(rows_MK).view(f"S{rows_MK.shape[1]}")[:, 0]
+def _halves(hashes_NK: NDArray[np.uint8]) -> Words:
+    """The same bits in four words: first the even ones, then the odd ones.
+
+    The mirrored picture has all of the odd ones changed (``tasks/faces/fingerprint.py``).
+    """
+    hashes_N4 = np.empty((len(hashes_NK), 4), np.uint64)
+    for start in range(0, len(hashes_NK), _PIECE):
+        bits_PB = np.unpackbits(hashes_NK[start : start + _PIECE], axis=1)
+        halves_PB = np.concatenate([bits_PB[:, ::2], bits_PB[:, 1::2]], axis=1)
+        hashes_N4[start : start + _PIECE] = np.packbits(halves_PB, axis=1).view(np.uint64)
+    return hashes_N4
+
+
+def _is_match(one: Words, other: Words) -> NDArray[np.bool_]:
+    """Whether hashes (..., 4) match."""
+    bits = np.bitwise_count(one ^ other)
+    even, odd = bits[..., 0] + bits[..., 1], bits[..., 2] + bits[..., 3]
+    return np.asarray(even + np.minimum(odd, 4 * FINGERPRINT_BYTES - odd) <= MAX_BITS)
+
+
+def _close_videos(hashes_N4: Words, starts: Places) -> Places:
+    """Places of videos of which some hashes are found to match: distinct pairs (Q, 2)."""
+    num_videos = len(starts) - 1
+    video_N = np.repeat(np.arange(num_videos, dtype=np.int32), np.diff(starts))
+    pairs_Q = np.zeros(0, np.int64)
+    for band in range(_NUM_BANDS):
+        key_N = _keys(hashes_N4, band)
+        order_M = _without_runs(np.argsort(key_N, kind="stable"), key_N, video_N)
+        found = [pairs_Q]
+        for start in range(0, len(order_M), _PIECE):
+            own_P = order_M[start : start + _PIECE + _MAX_NEIGHBOURS]
+            one_C, other_C = _close_neighbours(key_N[own_P], hashes_N4[own_P])
+            videos_C2 = video_N[np.stack([own_P[one_C], own_P[other_C]], axis=1)].astype(np.int64)
+            first_C, second_C = np.sort(videos_C2, axis=1).T
+            found.append(np.unique((first_C * num_videos + second_C)[first_C != second_C]))
+        pairs_Q = np.unique(np.concatenate(found))
+    return np.stack(np.divmod(pairs_Q, max(1, num_videos)), axis=1)
+
+
+def _keys(hashes_N4: Words, band: int) -> Words:
+    """64 bits, beginning with a band, by which pictures and mirrored ones are sorted alike.
+
+    An odd bit is replaced by whether it differs from the next odd one, which a mirror leaves as it
+    is. A band has 16 bits, of which half are odd: that makes 15.
+    """
+    bytes_NK = hashes_N4.view(np.uint8)
+    key_N = np.empty(len(hashes_N4), np.uint64)
+    for start in range(0, len(key_N), _PIECE):
+        own_PK = bytes_NK[start : start + _PIECE]
+        columns = []
+        for place in range(band, band + 4):
+            even, odd = own_PK[:, place % _NUM_BANDS], own_PK[:, _NUM_BANDS + place % _NUM_BANDS]
+            following = own_PK[:, _NUM_BANDS + (place + 1) % _NUM_BANDS]
+            columns += [even, odd ^ (odd << 1 | following >> 7)]
+        key_N[start : start + _PIECE] = np.stack(columns, axis=1).view(">u8")[:, 0]
+    return key_N
+
+
+def _without_runs(order_N: Places, key_N: Words, video_N: NDArray[np.int32]) -> Places:
+    """Of neighbours in one band that are of one video only the first and the last.
+
+    Frames of one video are much alike, and would leave no room for those of others.
+    """
+    key_N, video_N = key_N[order_N], video_N[order_N]
+    is_same = (video_N[1:] == video_N[:-1]) & (key_N[1:] ^ key_N[:-1] < _NEXT_BAND)
+    is_kept_N = np.ones(len(order_N), np.bool_)
+    is_kept_N[1:-1] = ~(is_same[1:] & is_same[:-1])
+    return order_N[is_kept_N]
+
+
+def _close_neighbours(key_P: Words, hashes_P4: Words) -> tuple[Places, Places]:
+    """Places of matching hashes that are in one band and near each other in the order of keys."""
+    even_2P = np.ascontiguousarray(hashes_P4[:, :2].T)
+    found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for step in range(1, min(_MAX_NEIGHBOURS, len(key_P) - 1) + 1):
+        is_near = key_P[:-step] ^ key_P[step:] < _NEXT_BAND
+        if not is_near.any():
+            break
+        # Hardly any two strangers are near enough by half of the bits, which takes half the time.
+        bits_2 = np.bitwise_count(even_2P[:, :-step] ^ even_2P[:, step:])
+        one_C = np.flatnonzero(is_near & (bits_2[0] + bits_2[1] <= MAX_BITS))
+        one_C = one_C[_is_match(hashes_P4[one_C], hashes_P4[one_C + step])]
+        found[0].append(one_C)
+        found[1].append(one_C + step)
+    return np.concatenate(found[0]), np.concatenate(found[1])

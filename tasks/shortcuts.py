@@ -20,7 +20,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from models.metrics import Interval, group_bootstrap_auc
-from storage.tables import Row
+from storage.layout import StoreLayout
+from storage.schemas import MANIFEST, VIDEOS
+from storage.tables import read_table
 
 WARN_FROM, FAIL_FROM = 0.60, 0.75
 """AUC of metadata alone."""
@@ -59,15 +61,26 @@ class Shortcuts:
         return "warn" if self.auc.value >= WARN_FROM else "ok"
 
 
-def metadata_table(videos: Sequence[Row], manifest: Sequence[Row]) -> pd.DataFrame:
+def read_metadata_table(layout: StoreLayout) -> pd.DataFrame:
+    """The ``metadata_table`` of a store.
+
+    Raises:
+        StoreError: a table is missing or damaged.
+    """
+    return metadata_table(
+        read_table(layout.videos_path, VIDEOS, columns=_NEEDED).to_pandas(),
+        read_table(layout.manifest_path, MANIFEST, columns=_OF_FACES).to_pandas(),
+    )
+
+
+def metadata_table(videos: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
     """``COLUMNS`` of each content that has crops, by video id.
 
     Args:
-        videos: rows of the table of files; of copies the first counts.
-        manifest: rows of the manifest, for the size of the largest face.
+        videos: the table of files; of copies the first counts.
+        faces: the manifest, for the size of the largest face.
     """
-    table = pd.DataFrame(videos, columns=_NEEDED).drop_duplicates("video_id").set_index("video_id")
-    faces = pd.DataFrame(manifest, columns=["video_id", "face_pixels"])
+    table = videos[_NEEDED].drop_duplicates("video_id").set_index("video_id")
     table["face_pixels"] = faces.groupby("video_id")["face_pixels"].max()
     known = table[table["face_pixels"].notna()].astype(dict.fromkeys(_NUMBERS, float))
     pixels = known["width"] * known["height"] * known["num_frames"]
@@ -88,6 +101,7 @@ keeps to (``tasks/normalise.py``)."""
 _WORDS = ("codec", "container")
 _NUMBERS = ("width", "height", "num_frames", "size_bytes", "average_fps", "duration_seconds")
 _NEEDED = ["video_id", *_WORDS, *_NUMBERS]
+_OF_FACES = ["video_id", "face_pixels"]
 
 
 def metadata_model(num_videos: int) -> HistGradientBoostingClassifier:

@@ -25,7 +25,7 @@ from reelcheck.errors import StoreError
 from reelcheck.status import NO_VIDEO
 from storage.layout import StoreLayout
 from storage.lock import run_lock
-from storage.schemas import MANIFEST, SPLIT, VIDEOS
+from storage.schemas import LABEL_COLUMNS, MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_metadata, read_rows, write_table
 from tasks.dealing import deal_balanced, deal_by_name, part_of_date, with_dates
 from tasks.links import PARTS, Tie, components, connected, find_ties, likenesses_of
@@ -33,6 +33,7 @@ from tasks.near_duplicates import Likeness
 
 LEFT_OUT = "left_out"
 """In the column ``split``: in no part, because it would connect two."""
+_FILE_COLUMNS = ("root", "path", "video_id", "status", *LABEL_COLUMNS)
 _log = logging.getLogger(__name__)
 
 
@@ -52,9 +53,7 @@ def split(layout: StoreLayout, settings: SplitSettings | None) -> dict[str, dict
     """
     with run_lock(layout):
         stored, previous = _previous(layout)
-        videos = read_rows(layout.videos_path, VIDEOS)
-        manifest = read_rows(layout.manifest_path, MANIFEST)
-        files, likenesses = labelled_files(videos, manifest), likenesses_of(videos, manifest)
+        files, likenesses = labelled_files(*read_files(layout)), likenesses_of(layout)
         settings = effective_settings(settings, stored, files, likenesses)
         if stored is not None and settings != stored:
             _log.warning("other settings than those of the existing split: all is dealt anew")
@@ -105,6 +104,18 @@ def effective_settings(
             root = str(joined[place])
             newest[root] = max(newest.get(root, ""), day_of[file["video_id"]])
     return with_dates(settings, newest)
+
+
+def read_files(layout: StoreLayout) -> tuple[list[Row], list[Row]]:
+    """What ``labelled_files`` takes: rows of the two tables, without what it does not need.
+
+    Raises:
+        StoreError: a table is missing or damaged.
+    """
+    return (
+        read_rows(layout.videos_path, VIDEOS, columns=_FILE_COLUMNS),
+        read_rows(layout.manifest_path, MANIFEST, columns=("video_id", "label")),
+    )
 
 
 def labelled_files(videos: Iterable[Row], manifest: Iterable[Row]) -> list[Row]:

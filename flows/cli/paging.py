@@ -102,4 +102,4 @@ def streamlit_command(settings: str, *, host: str, port: int, max_mb: int) -> li
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     script = str(folder / "app.py")
-    return [sys.executable, "-m", "streamlit", "run", script, *flags, "--", settings]
+    return [sys.executable, "-m", "page", "run", script, *flags, "--", settings]

@@ -43,11 +43,12 @@ function finding(row) {
 }
 
 // A track keeps its place in the list of tracks as colour and shape, in every picture.
+// None of them is a verdict's.
 const SHAPES = [
-  "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
-  "M0-5L4.6 3.5H-4.6Z",
-  "M-3.6-3.6h7.2v7.2h-7.2Z",
-  "M0-5.2L4.4 0L0 5.2L-4.4 0Z",
+  "M-3.7-3.7h7.4v7.4h-7.4Z",
+  "M-1.6-4.8h3.2v3.2h3.2v3.2h-3.2v3.2h-3.2v-3.2h-3.2v-3.2h3.2Z",
+  "M0-5.6L1.5-2L5.3-1.7L2.4.8L3.3 4.5L0 2.5L-3.3 4.5L-2.4.8L-5.3-1.7L-1.5-2Z",
+  "M-4.6-4.2L4.6 4.2V-4.2L-4.6 4.2Z",
 ];
 const rank = (row, id) => Math.max(0, row.tracks.findIndex((track) => track.track_id === id));
 const colour = (row, id) => `t${rank(row, id) % 8}`;
@@ -159,30 +160,42 @@ function strip(row, evidence) {
     const text = `The picture ${name} was not there when this page was made.`;
     return section(title, html("p", { class: "caption" }, text));
   }
-  const frames = row.frames.filter((frame) => frame.is_evidence);
-  const side = evidence.width / frames.length;
-  const hasHeat = evidence.height >= 2 * side;
-  if (!Number.isInteger(side) || evidence.height % side) {
+  const ids = row.tracks.map((track) => track.track_id);
+  const shown = (id) => row.frames.filter((frame) => frame.is_evidence && frame.track_id === id);
+  const people = ids.map(shown).filter((frames) => frames.length);
+  // A row of faces per person, and below the first one its heat maps, if any.
+  const side = evidence.width / Math.max(...people.map((frames) => frames.length));
+  const numRows = evidence.height / side;
+  const hasHeat = numRows === people.length + 1;
+  if (!Number.isInteger(side) || (numRows !== people.length && !hasHeat)) {
     const { uri, width, height } = evidence;
     const picture = html("img", { src: uri, width, height, alt: "Crops of faces" });
     return section(title, html("div", { class: "strip whole" }, picture));
   }
-  const crops = frames.map((frame, index) => {
-    const time = clock(frame.pts_seconds);
-    const alt = `Face of track ${frame.track_id} at ${time}${hasHeat ? ", heat map below" : ""}`;
-    const picture = html("img", { src: evidence.uri, width: side, height: evidence.height, alt });
-    picture.style.objectPosition = `${-index * side}px 0`;
-    const said = `track ${frame.track_id}, ${score(frame.score)}`;
-    return html("li", { class: "crop" }, picture, time, html("div", { class: "muted" }, said));
+  const lists = people.map((frames, person) => {
+    const isHeated = hasHeat && person === 0;
+    const top = person + (hasHeat && person > 0 ? 1 : 0);
+    const crops = frames.map((frame, index) => {
+      const time = clock(frame.pts_seconds);
+      const alt = `Face of track ${frame.track_id} at ${time}${isHeated ? ", heat map below" : ""}`;
+      const height = isHeated ? 2 * side : side;
+      const picture = html("img", { src: evidence.uri, width: side, height, alt });
+      picture.style.objectPosition = `${-index * side}px ${-top * side}px`;
+      const said = `track ${frame.track_id}, ${score(frame.score)}`;
+      return html("li", { class: "crop" }, picture, time, html("div", { class: "muted" }, said));
+    });
+    return html("ol", { class: "strip" }, ...crops);
   });
   const caption =
-    "The frames on which the most suspicious face looks most fake." +
+    (people.length > 1
+      ? "The frames on which each face looks most fake, the most suspicious face first."
+      : "The frames on which the most suspicious face looks most fake.") +
     (hasHeat
-      ? " Below: the parts of the face that lower this when they are blurred away. That shows " +
-        "where a score comes from; it proves nothing."
-      : "");
-  const list = html("ol", { class: "strip" }, ...crops);
-  return section(title, list, html("p", { class: "caption" }, caption));
+      ? ` Below${people.length > 1 ? " its pictures" : ""}: the parts of the face that lower ` +
+        "this when they are blurred away. That shows where a score comes from; it proves nothing."
+      : "") +
+    (people.length < ids.length ? " Of the others no pictures were kept." : "");
+  return section(title, ...lists, html("p", { class: "caption" }, caption));
 }
 
 function place(row) {

@@ -115,6 +115,29 @@ def test_evidence_is_cut_into_the_faces_of_its_frames(tmp_path: Path, num_rows: 
     assert all((heat is not None) == (num_rows == 2) for _, _, heat in faces)
 
 
+@pytest.mark.parametrize("has_heat", [False, True])
+def test_evidence_of_several_people_is_cut_row_by_row(tmp_path: Path, has_heat: bool) -> None:
+    levels = [0, 40, 80, 120, 160, 200]
+    grid = np.array(levels, np.uint8).reshape(3, 2).repeat(16, axis=0).repeat(16, axis=1)
+    if has_heat:
+        grid = np.insert(grid, 16, np.full((16, 32), 240, np.uint8), axis=0)
+    Image.fromarray(grid).convert("RGB").save(tmp_path / "e.jpg", "JPEG", quality=95)
+    # The second of them was seen once: the rest of its row is empty.
+    people = {5: (1.0, 2.0), 2: (3.0,), 7: (0.5, 4.0)}
+    frames = [
+        frame(second, track=track, is_evidence=True)
+        for track, seconds in people.items()
+        for second in seconds
+    ]
+    faces = markup.evidence_faces(row_of(evidence_path="e.jpg", frames=frames), tmp_path)
+    assert [each for each, _, _ in faces] == frames
+    means = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() for _, jpeg, _ in faces]
+    assert np.allclose(means, [0, 40, 80, 160, 200], atol=6)
+    heat = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() for _, _, jpeg in faces if jpeg]
+    assert np.allclose(heat, [240, 240] if has_heat else [], atol=6)
+    assert [jpeg is not None for _, _, jpeg in faces] == [has_heat] * 2 + [False] * 3
+
+
 @pytest.mark.parametrize("path", ["../e.jpg", "/etc/passwd", "missing.jpg"])
 def test_evidence_outside_the_run_is_not_shown(tmp_path: Path, path: str) -> None:
     write_evidence(tmp_path / "e.jpg", num_rows=1)

@@ -24,6 +24,7 @@ EXIT_CODES = {
     "WeightsError": 4,
     "ExportError": 4,
     "WorkerError": 4,
+    "ServerError": 4,
     "VideoError": 1,
 }
 STATUSES = {

@@ -145,23 +145,41 @@ def opened(jpeg: bytes) -> NDArray[np.int64]:
 @pytest.mark.parametrize("side", [32, SHOWN, 380])
 def test_picture_has_a_row_of_faces_and_one_of_heat(num_faces: int, side: int) -> None:
     crops = [np.full((side, side, 3), 90, np.uint8)] * num_faces
-    assert opened(evidence_picture(crops, None)).shape == (SHOWN, SHOWN * num_faces, 3)
+    assert opened(evidence_picture([crops], None)).shape == (SHOWN, SHOWN * num_faces, 3)
     maps = np.zeros((num_faces, 4, 4))
-    assert opened(evidence_picture(crops, maps)).shape == (2 * SHOWN, SHOWN * num_faces, 3)
+    assert opened(evidence_picture([crops], maps)).shape == (2 * SHOWN, SHOWN * num_faces, 3)
 
 
 def test_faces_stand_side_by_side_in_their_own_colours() -> None:
     colours = [(200, 30, 30), (30, 30, 200), (30, 200, 30)]
     crops = [np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in colours]
-    picture = opened(evidence_picture(crops, None))
+    picture = opened(evidence_picture([crops], None))
     for number, colour in enumerate(colours):
         middle = picture[SHOWN // 2, SHOWN * number + SHOWN // 2]
         assert np.abs(middle - colour).max() < 12
 
 
+@given(num_faces=st.lists(st.integers(1, 4), min_size=1, max_size=4), has_maps=st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_each_person_has_a_row_and_the_first_one_the_heat(
+    num_faces: list[int], has_maps: bool
+) -> None:
+    tracks = [list(flat_crops(*range(40 * n, 40 * n + 4 * k, 4))) for n, k in enumerate(num_faces)]
+    maps = np.zeros((num_faces[0], 3, 3)) if has_maps else None
+    picture = opened(evidence_picture(tracks, maps))
+    levels = [[int(crop.mean()) for crop in crops] for crops in tracks]
+    levels[1:1] = [levels[0]] if has_maps else []
+    assert picture.shape == (SHOWN * len(levels), SHOWN * max(num_faces), 3)
+    for row, faces in enumerate(levels):
+        for column in range(max(num_faces)):
+            middle = picture[SHOWN * row + SHOWN // 2, SHOWN * column + SHOWN // 2]
+            expected = faces[column] if column < len(faces) else 255
+            assert np.abs(middle - expected).max() <= 2
+
+
 def heat(maps: NDArray[np.float64]) -> NDArray[np.int64]:
     """How far each pixel of the lower row is from the one above, which has no colours."""
-    picture = opened(evidence_picture(list(flat_crops(*[128] * len(maps))), maps))
+    picture = opened(evidence_picture([list(flat_crops(*[128] * len(maps)))], maps))
     return np.abs(picture[SHOWN:] - picture[:SHOWN]).max(axis=2)
 
 

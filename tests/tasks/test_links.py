@@ -4,17 +4,20 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import networkx as nx
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelcheck.records import FINGERPRINT_BYTES
-from storage.schemas import LABEL_COLUMNS
+from storage.layout import preprocessed
+from storage.schemas import LABEL_COLUMNS, MANIFEST, VIDEOS
+from storage.tables import write_table
 from tasks.faces.fingerprint import mirrored
 from tasks.links import Tie, components, find_ties, likenesses_of
 from tasks.near_duplicates import Likeness
@@ -215,7 +218,17 @@ def test_nothing_ties_nothing() -> None:
     assert list(components(0, []).subsets()) == []
 
 
-def test_fingerprints_are_read_from_both_tables() -> None:
+def write_rows(path: Path, rows: Sequence[File], schema: pa.Schema) -> None:
+    """What the rows do not say and the table must hold is blank."""
+    blank: File = {
+        field.name: [] if pa.types.is_list(field.type) else "" if field.type == pa.string() else 0
+        for field in schema
+        if not field.nullable
+    }
+    write_table(path, [blank | row for row in rows], schema)
+
+
+def test_fingerprints_are_read_from_both_tables(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def several(number: int) -> list[bytes]:
@@ -238,7 +251,10 @@ def test_fingerprints_are_read_from_both_tables() -> None:
         {"video_id": "c", "fingerprints": [*face, *flipped]},
         {"video_id": "e", "fingerprints": [*several(9), turned]},
     ]
-    assert likenesses_of(videos, manifest) == [
+    layout = preprocessed(tmp_path, "h")
+    write_rows(layout.videos_path, videos, VIDEOS)
+    write_rows(layout.manifest_path, manifest, MANIFEST)
+    assert likenesses_of(layout) == [
         Likeness("a", "b", "frames"),
         Likeness("c", "e", "faces"),
     ]

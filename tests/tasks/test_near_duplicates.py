@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,15 @@ def changed(hash_: bytes, num_bits: int, rng: np.random.Generator) -> bytes:
     turned = np.unpackbits(np.frombuffer(hash_, np.uint8))
     turned[rng.choice(len(turned), num_bits, replace=False)] ^= 1
     return np.packbits(turned).tobytes()
+
+
+def table(hashes: Hashes) -> pa.Table:
+    lists = pa.array(list(hashes.values()), pa.list_(pa.binary(FINGERPRINT_BYTES)))
+    return pa.table({"video_id": pa.array(list(hashes), pa.string()), "fingerprints": lists})
+
+
+def likenesses(frames: Hashes, faces: Hashes) -> list[Likeness]:
+    return near_duplicates(table(frames), table(faces))
 
 
 def flipped(hash_: bytes) -> bytes:
@@ -64,7 +74,7 @@ def alike(draw: st.DrawFn) -> Hashes:
 @settings(deadline=None, max_examples=200)
 @given(frames=alike(), faces=alike())
 def test_finds_what_comparing_all_finds(frames: Hashes, faces: Hashes) -> None:
-    found = near_duplicates(frames, faces)
+    found = likenesses(frames, faces)
     for what, hashes, share in (("frames", frames, MIN_FRAME_SHARE), ("faces", faces, 0.0)):
         pairs = {(first, second) for first, second, kind in found if kind == what}
         # Nothing else is called alike; and up to 15 bits nothing is missed, because two hashes of
@@ -80,7 +90,7 @@ def test_most_copies_at_the_limit_are_found() -> None:
         original = [rng.bytes(FINGERPRINT_BYTES) for _ in range(10)]
         faces[f"{number}a"] = original
         faces[f"{number}b"] = [changed(hash_, MAX_BITS, rng) for hash_ in original]
-    found = near_duplicates({}, faces)
+    found = likenesses({}, faces)
     assert {(first[:-1], second[:-1]) for first, second, _ in found} == {
         (str(n), str(n)) for n in range(200)
     }
@@ -92,16 +102,33 @@ def test_videos_that_share_a_title_only_are_not_alike() -> None:
     frames = {
         name: [title, *(rng.bytes(FINGERPRINT_BYTES) for _ in range(9))] for name in ("a", "b")
     }
-    assert near_duplicates(frames, {}) == []
-    assert near_duplicates({}, frames) == [Likeness("a", "b", "faces")]
+    assert likenesses(frames, {}) == []
+    assert likenesses({}, frames) == [Likeness("a", "b", "faces")]
 
 
 def test_short_piece_of_a_long_video_is_found() -> None:
     rng = np.random.default_rng(0)
     long = [rng.bytes(FINGERPRINT_BYTES) for _ in range(30)]
-    assert near_duplicates({"long": long, "piece": long[7:9]}, {}) == [
+    assert likenesses({"long": long, "piece": long[7:9]}, {}) == [
         Likeness("long", "piece", "frames")
     ]
+
+
+def test_video_of_many_like_pictures_leaves_room_for_others() -> None:
+    rng = np.random.default_rng(0)
+    original = rng.bytes(FINGERPRINT_BYTES)
+    bytes_NK = np.tile(np.frombuffer(original, np.uint8).reshape(-1, 2), (2000, 1, 1))
+    for picture_K2 in bytes_NK:
+        # Half of the 16 bands are as in the original, the others are any.
+        others = rng.choice(16, 8, replace=False)
+        picture_K2[others] = rng.integers(0, 256, (8, 2))
+    faces = {
+        "crowd": [row.tobytes() for row in bytes_NK],
+        "original": [original],
+        **{f"copy{number:02}": [changed(original, 24, rng)] for number in range(20)},
+    }
+    found = {pair.first for pair in likenesses({}, faces) if pair.second == "original"}
+    assert found == set(faces) - {"crowd", "original"}
 
 
 @pytest.mark.slow
@@ -112,4 +139,4 @@ def test_work_grows_with_the_number_of_hashes() -> None:
     hashes[:, :2] = 0
     faces = {str(place): [row.tobytes()] for place, row in enumerate(hashes)}
     faces["copy"] = [hashes[0].tobytes()]
-    assert near_duplicates({}, faces) == [Likeness("0", "copy", "faces")]
+    assert likenesses({}, faces) == [Likeness("0", "copy", "faces")]

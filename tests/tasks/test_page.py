@@ -398,3 +398,25 @@ def test_a_browser_shows_the_details_of_the_video_in_the_address(
     assert "No verdict: decode error. The file is damaged or incomplete." in failed
     assert "Reason: &lt;/script&gt;&lt;script&gt;" in failed
     assert "img" not in {tag for tag, _ in Page(failed).tags}
+
+
+def test_a_browser_shows_a_strip_per_person_and_heat_below_the_first(
+    browser: str, tmp_path: Path
+) -> None:
+    row = row_of(score=0.9, evidence_path="1.jpg")
+    row["tracks"] = [{**row["tracks"][0], "track_id": track} for track in (3, 1, 2)]
+    row["frames"] += [{**row["frames"][0], "track_id": 1}]
+    Image.new("RGB", (224, 3 * 112)).save(tmp_path / "1.jpg")
+    path = tmp_path / "report.html"
+    path.write_text(html_of([row], tmp_path), encoding="utf-8")
+    page = Page(shown_by(browser, path, "#video=1", tmp_path / "profile"))
+    shown = [
+        (picture["alt"], picture["height"], picture["style"])
+        for tag, picture in page.tags
+        if tag == "img"
+    ]
+    assert shown == [
+        ("Face of track 3 at 0.50 s, heat map below", "224", "object-position: 0px 0px;"),
+        ("Face of track 3 at 7.25 s, heat map below", "224", "object-position: -112px 0px;"),
+        ("Face of track 1 at 0.50 s", "112", "object-position: 0px -224px;"),
+    ]

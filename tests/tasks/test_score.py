@@ -25,6 +25,8 @@ from storage.outputs import ScoreLayout
 from storage.schemas import SCORES, SCORES_CSV
 from storage.tables import Row, read_rows
 from tasks.score import Scored, ScoreRequest, score_files
+from tasks.synthetic.clip import render_frames
+from tasks.synthetic.dataset import write_h264
 
 pytestmark = pytest.mark.usefixtures("face_model")
 
@@ -157,6 +159,49 @@ def test_evidence_is_marked_and_drawn(done: Done) -> None:
         picture = cv2.imread(str(done.output.path / row["evidence_path"]))
         assert picture.shape[1] == 112 * len(marked)
         assert picture.shape[0] == (112 if row["verdict"] == "real" else 224)
+
+
+def test_each_of_the_four_worst_people_has_own_evidence(tmp_path: Path, model: ModelLayout) -> None:
+    import cv2
+
+    clips = [
+        render_frames(identity_seed=n, clip_seed=n, kind="real", num_frames=24, height=192)
+        for n in range(6)
+    ]
+    video = tmp_path / "six.mp4"
+    pictures = [
+        np.vstack([np.hstack(six[:3]), np.hstack(six[3:])]) for six in zip(*clips, strict=True)
+    ]
+    write_h264(video, pictures, fps=25, crf=20)
+    request = ScoreRequest(
+        sources=(str(video),),
+        model=model.path,
+        out=tmp_path / "out",
+        score=ScoreSettings(heat_maps=False, num_evidence_frames=2),
+    )
+    [row] = score_files(request).rows
+    shown = row["tracks"][:4]
+    assert len(row["tracks"]) == 6
+    assert {f["track_id"] for f in row["frames"] if f["is_evidence"]} == {
+        track["track_id"] for track in shown
+    }
+    drawn = cv2.imread(str(request.out / row["evidence_path"])).astype(float)
+    assert drawn.shape == (4 * 112, 2 * 112, 3)
+    for place, track in enumerate(shown):
+        own = [f for f in row["frames"] if f["track_id"] == track["track_id"]]
+        best = sorted((f["score"] for f in own), reverse=True)[:2]
+        marked = [f for f in own if f["is_evidence"]]
+        assert sorted((f["score"] for f in marked), reverse=True) == best
+        face = drawn[112 * place + 28 : 112 * place + 84, 28:84].mean(axis=(0, 1))
+        frame = pictures[marked[0]["frame_index"]][..., ::-1]
+        differs = []
+        for each in row["tracks"]:
+            x, y = (np.array(each["box_xyxy"]).reshape(2, 2).mean(axis=0)).astype(int)
+            half = int(each["face_pixels"] * 0.3)
+            around = frame[y - half : y + half, x - half : x + half].mean(axis=(0, 1))
+            differs.append(np.abs(around - face).max())
+        # The picture of this person shows this face, not another of the same video.
+        assert int(np.argmin(differs)) == place
 
 
 def test_summary_counts_the_rows(done: Done) -> None:

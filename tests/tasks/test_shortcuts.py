@@ -51,7 +51,8 @@ def table_of(**known: Callable[[int], object]) -> pd.DataFrame:
     """Metadata of videos that differ only in what is given, by number."""
     numbers = range(NUM_VIDEOS)
     videos = [video(n, **{name: value(n) for name, value in known.items()}) for n in numbers]
-    return metadata_table(videos, [{"video_id": f"v{n:03}", "face_pixels": 50.0} for n in numbers])
+    faces = [{"video_id": f"v{n:03}", "face_pixels": 50.0} for n in numbers]
+    return metadata_table(pd.DataFrame(videos), pd.DataFrame(faces))
 
 
 def found_in(table: pd.DataFrame, paths: list[str] = PATHS) -> Shortcuts:
@@ -76,7 +77,7 @@ def test_table_has_one_row_for_each_content_with_crops() -> None:
     ]
     sizes = {"v000": (40.0, 70.0, 60.0), "v001": (33.0,)}
     manifest = [{"video_id": v, "face_pixels": size} for v, own in sizes.items() for size in own]
-    table = metadata_table(videos, manifest)
+    table = metadata_table(pd.DataFrame(videos), pd.DataFrame(manifest))
     assert list(table.index) == ["v000", "v001"]
     assert tuple(table.columns) == COLUMNS
     first = table.loc["v000"]
