@@ -205,7 +205,7 @@ def test_load_other_sections_are_not_read(tmp_path: Path) -> None:
 
 def test_load_misspelt_section_is_named_with_those_that_exist(tmp_path: Path) -> None:
     path = write_toml(tmp_path, "[splits]\nseed = 9\n")
-    with pytest.raises(SettingsError, match="no such section: splits; known are engine, gate, prep"):
+    with pytest.raises(SettingsError, match="no such section: splits; known are engine, gate"):
         load_settings(SplitSettings, section="split", config_path=path)
 
 
