@@ -179,6 +179,29 @@ def test_killed_worker_costs_nothing_but_time(
         assert contents(copy) == contents(tmp_path / "store")
 
 
+@pytest.mark.slow
+def test_killed_worker_changes_no_score(
+    videos: str,
+    s3_environment: dict[str, str],
+    s3_bucket: str,
+    tmp_path: Path,
+    tiny: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import flows.score as module
+
+    model = tiny.save_model(tmp_path / "model").path
+    alone = score(videos, model, tmp_path / "scores", run=HERE)
+    with running_cluster(tmp_path, s3_environment) as cluster:
+        monkeypatch.setenv(ENVIRONMENT_VARIABLE, cluster.address)
+        done = _kill_at_first_result(monkeypatch, module, cluster.workers[0])
+        small = THERE.model_copy(update={"shard_size": 2})
+        spread = score(videos, model, f"{s3_bucket}/scores", run=small)
+        assert done == ["killed"]
+        assert cluster.workers[0].wait() == -signal.SIGKILL
+    assert _without_times(spread) == _without_times(alone)
+
+
 def _kill_at_first_result(
     monkeypatch: pytest.MonkeyPatch, module: Any, worker: "subprocess.Popen[bytes]"
 ) -> list[str]:
