@@ -102,6 +102,7 @@ def _begun(shared: Server, model: Model, source: UploadedFile | str) -> list[str
             place, name = _place_of(source)
         else:
             # Under a name of ours: the visitor's is shown, and no more.
+            shared.visits.require_room(visit, source.size)
             path = folder / "file"
             path.write_bytes(source.getbuffer())
             place, name = str(path), source.name
@@ -246,15 +247,17 @@ def _report(check: Check, out: ScoreLayout) -> str:
 def _again(shared: Server, visit: Visit, check: Check, model: Model) -> None:
     folder = visit.new_folder()
     source = check.source
-    if check.is_upload:
-        source = str(folder / "file")
-        shutil.copyfile(check.source, source)
-    again = Check(
-        name=check.name, source=source, is_upload=check.is_upload, model=model, folder=folder
-    )
     try:
+        if check.is_upload:
+            shared.visits.require_room(visit, Path(source).stat().st_size)
+            source = str(folder / "file")
+            shutil.copyfile(check.source, source)
+        again = Check(
+            name=check.name, source=source, is_upload=check.is_upload, model=model, folder=folder
+        )
         shared.visits.add(visit, again)
     except ReelcheckError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         st.session_state["problems"] = [str(error)]
     st.session_state["open"] = None
 

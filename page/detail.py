@@ -63,8 +63,9 @@ def show_detail(
             timeline_component()(key=f"timeline-{key}", data=data)
             st.caption(
                 "Marks: what each frame says alone, not calibrated. Bars: stretches judged "
-                "together, on the scale of the verdict. Dashed: the threshold; shaded: "
-                "inconclusive. Click, or use the arrow keys, to go there in the video."
+                "together, on the scale of the verdict. Dashed: the threshold"
+                + ("; shaded: inconclusive" if row["real_below"] < row["fake_from"] else "")
+                + ". Click, or use the arrow keys, to go there in the video."
             )
         _show_people(row, evidence_dir)
     with st.expander("File and model"):

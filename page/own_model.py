@@ -8,7 +8,7 @@ import streamlit as st
 
 from page import markup
 from page.server import Server, models, server, visit_begun, visit_of
-from page.visits import Model
+from page.visits import Model, Visit
 from page.words import card_facts
 from reelcheck.card import ModelCard
 from reelcheck.errors import ReelcheckError
@@ -27,14 +27,15 @@ def show() -> None:
     )
     _take_model(shared)
     try:
-        known = models(shared.settings, visit_of(shared))
+        visit = visit_of(shared)
+        known = models(shared.settings, visit)
     except ReelcheckError as error:
         st.error(f"The models cannot be read: {error}", icon=":material/error:")
         return
     if known:
         st.markdown("#### Models to choose from")
     for number, model in enumerate(known):
-        _show_model(model, is_first=number == 0)
+        _show_model(shared, visit, model, is_first=number == 0)
 
 
 def _take_model(shared: Server) -> None:
@@ -53,6 +54,7 @@ def _take_model(shared: Server) -> None:
         try:
             if len(visit.models) >= _MAX_MODELS:
                 raise ReelcheckError(f"{_MAX_MODELS} models are the most; remove one first")
+            shared.visits.require_room(visit, file.size)
             with st.spinner("Checking it, and making it ready to score: half a minute or so"):
                 card = _taken(shared, file, folder)
             visit.models.append(Model(f"{card.model_id} (yours)", folder, card))
@@ -80,8 +82,19 @@ def _taken(shared: Server, file: IO[bytes], folder: Path) -> ModelCard:
     return card
 
 
-def _show_model(model: Model, *, is_first: bool) -> None:
+def _show_model(shared: Server, visit: Visit | None, model: Model, *, is_first: bool) -> None:
     with st.expander(f"{model.name}", expanded=is_first, icon=":material/deployed_code:"):
         if model.card.notes:
             st.html(markup.notes(model.card.notes))
         st.html(markup.facts(card_facts(model.card)))
+        if visit is None or model not in visit.models:
+            return
+        if st.button("Remove", icon=":material/delete:", key=f"remove-{model.path.name}"):
+            try:
+                shared.visits.remove_model(visit, model)
+                # The chosen one may have been this.
+                st.session_state.pop("model", None)
+                st.session_state["model-news"] = (True, "Removed.")
+            except ReelcheckError as error:
+                st.session_state["model-news"] = (False, str(error))
+            st.rerun()

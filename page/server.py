@@ -41,6 +41,7 @@ def server() -> Server:
         num_lanes=max(2, available_cores() // 2),
         keep_seconds=60 * settings.keep_minutes,
         max_checks=settings.max_checks,
+        max_visit_bytes=1e6 * settings.max_visit_mb,
     )
     stack.callback(visits.close)
     atexit.register(stack.close)

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -106,6 +107,7 @@ class Visits:
         num_lanes: checks that are worked on at a time.
         keep_seconds: a visit that nobody asked for so long is removed, unless it has work to do.
         max_checks: of one visit.
+        max_visit_bytes: of all that a visit has on disk.
     """
 
     def __init__(
@@ -116,12 +118,14 @@ class Visits:
         num_lanes: int = 2,
         keep_seconds: float = 3600.0,
         max_checks: int = 50,
+        max_visit_bytes: float = 2e9,
     ) -> None:
         self._folder = folder
         self._judge = judge
         self._num_lanes = num_lanes
         self._keep_seconds = keep_seconds
         self._max_checks = max_checks
+        self._max_visit_bytes = max_visit_bytes
         self._visits: dict[str, Visit] = {}
         self._turns: list[Visit] = []
         self._changed = threading.Condition()
@@ -153,6 +157,35 @@ class Visits:
             self._visits[token] = visit
             self._turns.append(visit)
         return visit
+
+    def require_room(self, visit: Visit, num_bytes: int) -> None:
+        """Refuse what a visit has no room for, before it is written.
+
+        Raises:
+            SourceError: the visit would have too much on disk.
+        """
+        used = 0
+        for path in visit.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # of a check that is being worked on
+                used += path.stat().st_size
+        if used + num_bytes > self._max_visit_bytes:
+            raise SourceError(
+                f"your files here take {used / 1e6:,.0f} MB, this one {num_bytes / 1e6:,.0f} MB; "
+                f"{self._max_visit_bytes / 1e6:,.0f} MB is the most: remove some"
+            )
+
+    def remove_model(self, visit: Visit, model: Model) -> None:
+        """Forget a visitor's model and delete its files.
+
+        Raises:
+            SourceError: a check still needs it.
+        """
+        with self._changed:
+            if any(check.model is model and not check.is_done for check in visit.checks):
+                raise SourceError(f"{model.name} is judging a file; wait until it is done")
+            if model in visit.models:
+                visit.models.remove(model)
+                shutil.rmtree(model.path, ignore_errors=True)
 
     def add(self, visit: Visit, check: Check) -> None:
         """Have a file judged when it is its turn.

@@ -25,5 +25,7 @@ class PageSettings(Settings):
     """What a visitor brought is removed so long after the page last asked for it."""
     max_checks: Annotated[int, Field(ge=1)] = 50
     """Files that one visitor may have here at a time."""
+    max_visit_mb: Annotated[int, Field(ge=1)] = 2000
+    """What one visitor may have here at a time, own models and results included."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     """As in ``RunSettings``: a visitor waits for the answer."""

@@ -1,5 +1,6 @@
 """A model, files of every kind, and the page itself."""
 
+import math
 import os
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,15 @@ import pytest
 from PIL import Image
 
 from flows.cli.paging import streamlit_command
+from reelcheck.card import Calibration
+from reelcheck.config import RunSettings
 from reelcheck.page_config import PageSettings
+from reelcheck.recipes import load_recipe
 from reelcheck.records import RGB
+from reelcheck.settings import load_settings
+from reelcheck.train_config import TrainSettings
 from storage.layout import ModelLayout
+from tasks.score import ScoreRequest, score_files
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
 
@@ -46,6 +54,44 @@ def picture_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelL
 
 
 @pytest.fixture(scope="session")
+def trained_model(
+    tmp_path_factory: pytest.TempPathFactory,
+    prefect_server: None,
+    face_model: Path,
+    synthetic_dataset: Path,
+) -> ModelLayout:
+    """Trained on rendered faces; its threshold is moved so that it calls half of them fake.
+
+    Twenty-four clips teach little: left alone, the calibration would abstain everywhere.
+    """
+    from flows.preprocess import preprocess
+    from flows.train import split, train
+
+    folder = tmp_path_factory.mktemp("trained")
+    labels = synthetic_dataset / "labels.csv"
+    run = RunSettings(num_workers=2)
+    preprocess(synthetic_dataset / "videos", folder / "store", labels=labels, run=run)
+    split(folder / "store")
+    training = load_settings(
+        TrainSettings,
+        section="train",
+        overrides=["phases.0.max_epochs=4"],
+        base=load_recipe("b3-transformer-fast").train,
+    )
+    card = train(folder / "store", folder / "trained", settings=training, notes=("rendered",))
+    trained = ModelLayout(folder / "trained")
+    request = ScoreRequest(
+        sources=(str(synthetic_dataset / "videos"),), model=trained.path, out=folder / "scores"
+    )
+    logits = [row["logit"] for row in score_files(request).rows if row["logit"] is not None]
+    middle = 1 / (1 + math.exp(-median(logits)))
+    moved = Calibration(temperature=1.0, threshold=middle, real_below=middle, fake_from=middle)
+    card = card.model_copy(update={"calibration": moved})
+    trained.card_path.write_text(card.model_dump_json(), encoding="utf-8")
+    return trained
+
+
+@pytest.fixture(scope="session")
 def files(
     tmp_path_factory: pytest.TempPathFactory, face_video: Path, faceless_video: Path
 ) -> dict[str, Path]:
@@ -72,14 +118,17 @@ def files(
 
 @pytest.fixture(scope="session")
 def served(
-    tmp_path_factory: pytest.TempPathFactory, model: ModelLayout, picture_model: ModelLayout
+    tmp_path_factory: pytest.TempPathFactory,
+    model: ModelLayout,
+    picture_model: ModelLayout,
+    trained_model: ModelLayout,
 ) -> Iterator[tuple[str, Path]]:
     """Address of the running page, and the folder that it shows results of."""
     results = tmp_path_factory.mktemp("results")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    models = (model.path, picture_model.path)
+    models = (model.path, picture_model.path, trained_model.path)
     settings = PageSettings(models=models, results=(results,), max_upload_mb=20)
     scratch = tmp_path_factory.mktemp("scratch")
     process = subprocess.Popen(

@@ -22,7 +22,7 @@ from tasks.score import ScoreRequest, score_files
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.prefect]
 PATIENCE_MS = 180_000
 ARGUMENTS = (
     "--no-sandbox",
@@ -135,9 +135,32 @@ def test_verdict_is_that_of_the_batch_run(
     assert (
         page.locator(".rc-person").count() == len(row["tracks"]) == (4 if kind == "people" else 1)
     )
+    marked = [frame for frame in row["frames"] if frame["is_evidence"]]
+    assert page.get_by_alt_text(re.compile("^Face at")).count() == len(marked)
+    assert len({frame["track_id"] for frame in marked}) == len(row["tracks"])
     report = downloaded(page, "Report as HTML")
     assert files[kind].name in report
     assert "reelcheck-scratch" not in report
+
+
+def test_words_are_those_of_the_batch_runs_verdicts(
+    new_page: New, synthetic_dataset: Path, trained_model: ModelLayout, tmp_path: Path
+) -> None:
+    videos = synthetic_dataset / "videos"
+    request = ScoreRequest(sources=(str(videos),), model=trained_model.path, out=tmp_path)
+    rows = score_files(request).rows
+    page = new_page()
+    choose_model(page, trained_model.path.name)
+    for expected, word in (("fake", "Looks fake"), ("real", "Looks real")):
+        row = next(row for row in rows if row["verdict"] == expected)
+        bring(page, videos / row["path"])
+        card = verdict(page)
+        assert word in card
+        assert score_text(row["score"]) in card
+        # Heat maps are of what may be fake.
+        assert bool(page.get_by_alt_text("Heat map").count()) == (expected == "fake")
+        page.get_by_role("button", name="Remove").click()
+        page.wait_for_selector(".rc-card", state="detached")
 
 
 @pytest.mark.parametrize(
@@ -240,6 +263,11 @@ def test_own_model_judges_and_says_what_it_is(
     assert score_text(row["score"]) in verdict(page)
     page.get_by_text("File and model").click()
     page.wait_for_selector(f"dd:has-text('{own}')")
+    page.get_by_role("link", name="Your own model").click()
+    page.get_by_text(f"{own} (yours)").click()
+    page.get_by_role("button", name="Remove").click()
+    page.wait_for_selector("text=Removed.")
+    assert page.get_by_text(f"{own} (yours)").count() == 0
 
 
 def hostile(name: str, content: bytes) -> bytes:

@@ -186,3 +186,37 @@ def test_time_left_never_grows_with_the_stages(opened: Opener, judge: Judge, kno
     finish(judge, second, 2)
     assert visits.remaining_seconds(second) == 0.0
     assert visits.share_done(second) == 1.0
+
+
+def test_visit_takes_no_more_than_it_may_hold(opened: Opener) -> None:
+    visits = opened(max_visit_bytes=50_000)
+    visit, other = visits.new(), visits.new()
+    visits.require_room(visit, 40_000)
+    (visit.new_folder() / "file").write_bytes(bytes(30_000))
+    with pytest.raises(SourceError, match="remove some"):
+        visits.require_room(visit, 40_000)
+    visits.require_room(other, 40_000)
+
+
+def test_own_model_is_removed_when_nothing_needs_it_any_more(
+    opened: Opener, judge: Judge, tiny: Any
+) -> None:
+    visits = opened()
+    visit = visits.new()
+    layout = tiny.save_model(visit.new_folder())
+    own = Model("mine", layout.path, read_card(layout))
+    visit.models.append(own)
+    [check] = bring(visits, visit, own, "a")
+    with pytest.raises(SourceError, match="wait"):
+        visits.remove_model(visit, own)
+    assert own.path.exists()
+    finish(judge, check)
+    visits.remove_model(visit, own)
+    assert visit.models == []
+    assert not own.path.exists()
+
+
+def test_model_of_the_operator_is_never_removed(opened: Opener, known: Model) -> None:
+    visits = opened()
+    visits.remove_model(visits.new(), known)
+    assert known.path.exists()
