@@ -7,8 +7,9 @@ else is scored nor on its order.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,19 @@ class Runtime(Protocol):
         """The answer for one sequence; only differences of times count."""
 
 
+@cache
+def _openvino_core() -> Any:
+    """One for the whole process, never given back.
+
+    Its CPU plug-in gives the thread that makes it another stack for signals, and takes it away at
+    its end: of two that end in the order in which they were made, the second one puts the first
+    one's stack back, which is gone, and the next signal ends the process (seen with 2026.4).
+    """
+    import openvino  # noqa: PLC0415 - half a second, and other runtimes do without
+
+    return openvino.Core()
+
+
 class OpenVINORuntime:
     """OpenVINO in fp32 on the CPU: the fastest that was measured there (docs/performance.md).
 
@@ -64,15 +78,13 @@ class OpenVINORuntime:
     def __init__(
         self, encoder: Path | bytes, judge: Path | bytes, *, num_threads: int | None = None
     ) -> None:
-        import openvino  # noqa: PLC0415 - half a second, and other runtimes do without
-
         # bf16 would be OpenVINO's own choice on processors that have it: other scores.
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": num_threads or half_the_cores(),
             "NUM_STREAMS": 1,
         }
-        core = openvino.Core()
+        core = _openvino_core()
         network = core.read_model(encoder)
         _, height, width, channels = network.input(0).partial_shape
         network.reshape([self.batch_size, height, width, channels])

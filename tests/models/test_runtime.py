@@ -1,6 +1,10 @@
 """Every runtime answers as the detector does, whatever else goes through it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -262,3 +266,36 @@ def test_encode_all_takes_no_more_than_fills_a_batch_and_keeps_nothing_back(
     for key, _ in encode_all(runtime, source()):
         finished.append(key)
     assert finished == list(range(len(lengths)))
+
+
+MODELS_COME_AND_GO = """
+import faulthandler
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from models.runtime import OpenVINORuntime
+
+faulthandler.enable()  # gives the thread a stack for signals, which OpenVINO replaces
+signal.signal(signal.SIGCHLD, lambda *_: None)
+loaded = [OpenVINORuntime(*map(Path, sys.argv[1:])) for _ in range(2)]
+while loaded:
+    del loaded[0]
+subprocess.run(["true"], check=True)
+print("alive")
+"""
+
+
+def test_process_survives_a_signal_after_its_models_are_gone(model: Model, tmp_path: Path) -> None:
+    paths = [tmp_path / "encoder.onnx", tmp_path / "judge.onnx"]
+    for path, content in zip(paths, (model[1].encoder, model[1].judge), strict=True):
+        path.write_bytes(content)
+    result = subprocess.run(
+        [sys.executable, "-c", MODELS_COME_AND_GO, *paths],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
