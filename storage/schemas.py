@@ -220,8 +220,9 @@ SCORES = _schema(
 - ``frames``: every frame that was judged, by track and time: what it alone says (``score``, of the
   frame head, not calibrated by itself) and its share in the answer (``weight``).
 - ``evidence_path``: picture, relative to the table, with the crops of the frames marked
-  ``is_evidence``, left to right in the order of ``frames``; where there is a second row, it shows
-  what of each face speaks for a fake.
+  ``is_evidence``: a row of faces for each of up to four people, the most suspicious first, left to
+  right in the order of ``frames``; where there is one row more, the second shows what in the first
+  person's faces speaks for a fake.
 """
 
 EVALUATED = _schema(
