@@ -9,9 +9,8 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
-from flows.spread import hash_spread, is_passing, spread
+from flows.spread import RUNS_ALONE, hash_spread, spread
 from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
 from reelcheck.cores import spent_cpu_seconds
 from reelcheck.places import Place, is_url
@@ -36,10 +35,7 @@ _extract_shard = task(
 _extract_shard_alone = task(
     name="extract shard",
     task_run_name="extract {shard.name}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=exponential_backoff(10),
-    retry_condition_fn=is_passing,
+    **RUNS_ALONE,
 )(extract_shard_alone)
 
 

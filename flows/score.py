@@ -7,9 +7,8 @@ from functools import partial
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
-from flows.spread import hash_spread, is_passing, spread
+from flows.spread import RUNS_ALONE, hash_spread, spread
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.places import Place, is_url
 from reelcheck.progress import progress_bar
@@ -37,10 +36,7 @@ _score_shard = task(name="score shard", task_run_name="score {shard.name}", cach
 _score_shard_alone = task(
     name="score shard",
     task_run_name="score {shard.name}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=exponential_backoff(10),
-    retry_condition_fn=is_passing,
+    **RUNS_ALONE,
 )(score_shard_alone)
 
 

@@ -13,6 +13,7 @@ from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import as_completed
+from prefect.tasks import exponential_backoff
 
 from reelcheck.config import RunSettings
 from reelcheck.errors import SettingsError, StoreError
@@ -26,7 +27,27 @@ _FILES_AT_ONCE = 256
 """Files that one task names by their contents."""
 Result = TypeVar("Result")
 
-_hash_contents = task(name="identify", cache_policy=NO_CACHE, retries=2)(hash_contents)
+
+def _is_passing(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task is worth another try: the store or the network, not a wrong setting."""
+    try:
+        state.result()
+    except (OSError, StoreError):
+        return True
+    except Exception:  # noqa: BLE001 - whatever else it was
+        return False
+    return False
+
+
+RUNS_ALONE: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(10),
+    "retry_condition_fn": _is_passing,
+}
+"""Options of a task that may run on any machine."""
+
+_hash_contents = task(name="identify", **RUNS_ALONE)(hash_contents)
 
 
 def spread(
@@ -72,17 +93,6 @@ def hash_spread(files: Sequence[InputFile], *, run: RunSettings) -> list[InputFi
         for file in part
     }
     return [hashed[file.root, file.path] for file in files]
-
-
-def is_passing(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth another try: the store or the network, not a wrong setting."""
-    try:
-        state.result()
-    except (OSError, StoreError):
-        return True
-    except Exception:  # noqa: BLE001 - whatever else it was
-        return False
-    return False
 
 
 def cluster_address() -> str:
