@@ -4,6 +4,7 @@ import math
 import os
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,15 @@ from storage.layout import ModelLayout
 from tasks.score import ScoreRequest, score_files
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
+
+_MAIN = sys.modules["__main__"]
+
+
+@pytest.fixture(autouse=True)
+def _main_module_stays() -> Iterator[None]:
+    """Streamlit's test runner leaves its script as ``__main__``, which processes then import."""
+    yield
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.fixture(scope="session")
