@@ -20,9 +20,9 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libegl1 libgl1 libgles2 libglib2.0-0 \
  && rm -rf /var/lib/apt/lists/*
-RUN useradd --create-home --uid 10001 reelcheck && install --directory --owner reelcheck /work
+RUN useradd --create-home --uid 10001 reelcheck && install --directory --owner reelcheck /srv/reelcheck
 COPY --from=build /opt/reelcheck /opt/reelcheck
-COPY prefect.yaml /work/prefect.yaml
+COPY prefect.yaml /srv/reelcheck/prefect.yaml
 ENV PATH=/opt/reelcheck/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=1 \
@@ -31,6 +31,6 @@ ENV PATH=/opt/reelcheck/bin:$PATH \
     PREFECT_RESULTS_DEFAULT_SERIALIZER=json \
     REELCHECK_FACE_MODEL=/models/face_detection_full_range_sparse.tflite
 USER reelcheck
-WORKDIR /work
+WORKDIR /srv/reelcheck
 ENTRYPOINT ["reelcheck"]
 CMD ["--help"]

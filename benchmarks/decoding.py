@@ -21,10 +21,15 @@ from pathlib import Path
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import VideoError
 from reelcheck.records import DecodePlan, VideoProbe
-from tasks.discover import find_files
-from tasks.faces.decode import FrameReader, reads_exactly
-from tasks.faces.plan import sample_plan
-from tasks.faces.probe import coded_packets, open_container, probe_video, video_stream
+from tasks.faces.decoding.decode import FrameReader, reads_exactly
+from tasks.faces.decoding.plan import plan_samples
+from tasks.faces.decoding.probe import (
+    find_video_stream,
+    open_container,
+    probe_video,
+    read_coded_packets,
+)
+from tasks.intake.discover import find_files
 
 SAMPLINGS = ("spread", "clips", "uniform", "all")
 
@@ -36,8 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=40, help="videos")
     options = parser.parse_args()
-    videos = _readable(options.folder)[: options.limit]
-    rounds = [_one_round(videos) for _ in range(options.rounds)]
+    videos = _find_readable(options.folder)[: options.limit]
+    rounds = [_measure_round(videos) for _ in range(options.rounds)]
     shares = {
         name: round(statistics.median(r[name] / r["every frame"] for r in rounds), 3)
         for name in rounds[0]
@@ -53,7 +58,7 @@ def main() -> None:
                 ),
                 "cpu_relative_to_every_frame": shares,
                 "packets_relative_to_every_frame": {
-                    sampling: _packet_share(videos, sampling) for sampling in SAMPLINGS
+                    sampling: _measure_packet_share(videos, sampling) for sampling in SAMPLINGS
                 },
             },
             indent=2,
@@ -61,7 +66,7 @@ def main() -> None:
     )
 
 
-def _readable(folder: Path) -> list[tuple[Path, VideoProbe]]:
+def _find_readable(folder: Path) -> list[tuple[Path, VideoProbe]]:
     found = []
     for file in find_files(folder):
         path = Path(file.root) / file.path
@@ -74,38 +79,38 @@ def _readable(folder: Path) -> list[tuple[Path, VideoProbe]]:
     return found
 
 
-def _one_round(videos: list[tuple[Path, VideoProbe]]) -> dict[str, float]:
+def _measure_round(videos: list[tuple[Path, VideoProbe]]) -> dict[str, float]:
     seconds: dict[str, float] = defaultdict(float)
     for path, probe in videos:
-        seconds["every frame"] += _cpu_seconds(partial(_decode_all, path))
-        seconds["probe and plan"] += _cpu_seconds(partial(_probe_and_plan, path))
+        seconds["every frame"] += _measure_cpu_seconds(partial(_decode_all, path))
+        seconds["probe and plan"] += _measure_cpu_seconds(partial(_probe_and_plan, path))
         for sampling in SAMPLINGS:
             plan = _plan(probe, sampling)
             by_plan = FrameReader(path, probe, plan, decoder="pyav")
-            seconds[f"{sampling}, PyAV by plan"] += _cpu_seconds(partial(_drain, by_plan))
+            seconds[f"{sampling}, PyAV by plan"] += _measure_cpu_seconds(partial(_drain, by_plan))
             by_decord = FrameReader(path, probe, plan, decoder="decord")
-            seconds[f"{sampling}, decord"] += _cpu_seconds(partial(_drain, by_decord))
+            seconds[f"{sampling}, decord"] += _measure_cpu_seconds(partial(_drain, by_decord))
     return dict(seconds)
 
 
 def _probe_and_plan(path: Path) -> None:
-    sample_plan(probe_video(path), PreprocessSettings())
+    plan_samples(probe_video(path), PreprocessSettings())
 
 
 def _plan(probe: VideoProbe, sampling: str) -> DecodePlan:
-    return sample_plan(probe, PreprocessSettings.model_validate({"sampling": sampling}))
+    return plan_samples(probe, PreprocessSettings.model_validate({"sampling": sampling}))
 
 
-def _packet_share(videos: list[tuple[Path, VideoProbe]], sampling: str) -> float:
+def _measure_packet_share(videos: list[tuple[Path, VideoProbe]], sampling: str) -> float:
     sent = sum(_plan(probe, sampling).num_packets for _, probe in videos)
     return round(sent / sum(probe.packets.num_packets for _, probe in videos), 3)
 
 
 def _decode_all(path: Path) -> None:
     with open_container(path) as container:
-        stream = video_stream(container)
+        stream = find_video_stream(container)
         stream.codec_context.thread_count = 1
-        for packet in coded_packets(container, stream):
+        for packet in read_coded_packets(container, stream):
             packet.decode()
 
 
@@ -114,7 +119,7 @@ def _drain(reader: FrameReader) -> None:
         pass
 
 
-def _cpu_seconds(work: Callable[[], object]) -> float:
+def _measure_cpu_seconds(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started

@@ -22,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scale import FACE_CHANGE, FRAME_CHANGE, PIECE, as_lists, drawn, frequencies
+from scale import FACE_CHANGE, FRAME_CHANGE, PIECE, count_frequencies, draw, make_lists
 
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import FINGERPRINT_BYTES, VideoResult
-from tasks.faces.detect import FaceDetector
-from tasks.faces.fingerprint import mirrored
+from tasks.faces.detection.detect import FaceDetector
+from tasks.faces.detection.fingerprint import mirror_fingerprints
+from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
 from tasks.faces.video import extract_video
-from tasks.faces.weights import configured_face_model_sha256, find_face_model
-from tasks.near_duplicates import near_duplicates
+from tasks.splits.near_duplicates import find_near_duplicates
 
 KINDS = ("crf 35", "half size", "20 fps", "mirrored face")
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--crowd", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    settings = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     detector = FaceDetector(
         find_face_model(settings.face_model_sha256), min_confidence=settings.min_confidence
     )
@@ -65,7 +65,7 @@ def main() -> None:
             for kind in KINDS
         }
     group_of = read_groups(chosen.groups) if chosen.groups else {}
-    print(json.dumps(compared(results, copies, group_of, num_crowd=chosen.crowd), indent=2))
+    print(json.dumps(compare(results, copies, group_of, num_crowd=chosen.crowd), indent=2))
 
 
 def make_copy(path: Path, kind: str, found: VideoResult, folder: Path) -> Path:
@@ -75,14 +75,14 @@ def make_copy(path: Path, kind: str, found: VideoResult, folder: Path) -> Path:
         "crf 35": ["-crf", "35"],
         "half size": ["-vf", "scale=trunc(iw/4)*2:trunc(ih/4)*2", "-crf", "26"],
         "20 fps": ["-vf", "fps=20", "-crf", "26", "-g", "30"],
-        "mirrored face": ["-vf", f"{face_filter(found)},hflip,scale=256:-2", "-crf", "26"],
+        "mirrored face": ["-vf", f"{make_face_filter(found)},hflip,scale=256:-2", "-crf", "26"],
     }[kind]
     start = ["ffmpeg", "-v", "error", "-y", "-i", str(path), "-an", "-pix_fmt", "yuv420p"]
     subprocess.run([*start, "-c:v", "libx264", *more, str(copy)], check=True)
     return copy
 
 
-def face_filter(found: VideoResult) -> str:
+def make_face_filter(found: VideoResult) -> str:
     """Ffmpeg's crop of about twice the face's box."""
     x1, y1, x2, y2 = np.mean(found.sequences[0].boxes_xyxy, axis=0)
     half = 1.1 * max(x2 - x1, y2 - y1)
@@ -98,7 +98,7 @@ def read_groups(path: Path) -> dict[str, str]:
         return {Path(row["file"]).name: row["group"] for row in csv.DictReader(file)}
 
 
-def compared(
+def compare(
     results: dict[str, VideoResult],
     copies: dict[str, VideoResult],
     group_of: dict[str, str],
@@ -113,10 +113,10 @@ def compared(
     }
     frames = {name: result.fingerprints for name, result in both.items()}
     with_crowd = (
-        pa.concat_tables([as_table(hashes), *crowd(hashes, num_crowd, change)])
+        pa.concat_tables([make_table(hashes), *make_crowd(hashes, num_crowd, change)])
         for hashes, change in ((frames, FRAME_CHANGE), (faces, FACE_CHANGE))
     )
-    found = {(pair.first, pair.second) for pair in near_duplicates(*with_crowd)}
+    found = {(pair.first, pair.second) for pair in find_near_duplicates(*with_crowd)}
     pairs_of_kind: dict[str, list[bool]] = defaultdict(list)
     for name in copies:
         original, kind = name.split("#")
@@ -140,38 +140,38 @@ def compared(
             pair for pair in found if group(pair[0]) != group(pair[1])
         ),
         "fewest_bits_between_strangers": {
-            what: min(distance(hashes[one], hashes[other]) for one, other in strangers)
+            what: min(measure_distance(hashes[one], hashes[other]) for one, other in strangers)
             for what, hashes in (("frames", frames), ("faces", faces))
         },
     }
 
 
-def as_table(hashes: Mapping[str, Sequence[bytes]]) -> pa.Table:
-    """Video id -> its fingerprints, as ``near_duplicates`` takes them."""
+def make_table(hashes: Mapping[str, Sequence[bytes]]) -> pa.Table:
+    """Video id -> its fingerprints, as ``find_near_duplicates`` takes them."""
     lists = pa.array([list(own) for own in hashes.values()], pa.list_(pa.binary(FINGERPRINT_BYTES)))
     return pa.table({"video_id": list(hashes), "fingerprints": lists})
 
 
-def crowd(
+def make_crowd(
     hashes: Mapping[str, Sequence[bytes]], number: int, change: tuple[float, float]
 ) -> Iterator[pa.Table]:
     """Made-up videos, in pieces, whose bits are set as often as those of the given ones."""
     rng = np.random.default_rng(0)
-    set_share_B = frequencies(as_table(hashes)["fingerprints"])
+    set_share_B = count_frequencies(make_table(hashes)["fingerprints"])
     for start in range(0, number, PIECE):
         names = [f"made up {place:09}" for place in range(start, min(start + PIECE, number))]
-        bits = drawn(len(names), set_share_B, change, rng)
-        yield pa.table({"video_id": names, "fingerprints": as_lists(bits)})
+        bits = draw(len(names), set_share_B, change, rng)
+        yield pa.table({"video_id": names, "fingerprints": make_lists(bits)})
 
 
-def distance(
+def measure_distance(
     first: list[bytes] | tuple[bytes, ...], second: list[bytes] | tuple[bytes, ...]
 ) -> int:
     """Fewest bits in which a hash of one and a hash of the other, or its mirror, differ."""
     if not first or not second:
         return 256
     one, other = (np.frombuffer(b"".join(h), np.uint8).reshape(-1, 32) for h in (first, second))
-    other = np.concatenate([other, mirrored(other)])
+    other = np.concatenate([other, mirror_fingerprints(other)])
     return int(np.bitwise_count(one[:, None] ^ other[None]).sum(axis=2).min())
 
 

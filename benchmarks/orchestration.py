@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from processes import machine, report_of
+from processes import describe_machine, run_process
 
 SHARD_SIZES = {"large": 64, "small": 2}
 START_SECONDS = 180.0
@@ -50,14 +50,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4390)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = options.folder or rendered(Path(folder) / "data", options.videos)
+        source = options.folder or render(Path(folder) / "data", options.videos)
         report = measure(source.absolute(), Path(folder), options.rounds, options.port)
-    facts = machine(("prefect", "sqlalchemy"))
+    facts = describe_machine(("prefect", "sqlalchemy"))
     print(json.dumps({"machine": facts, "rounds": options.rounds, **report}, indent=2))
 
 
-def rendered(folder: Path, num_videos: int) -> Path:
-    """A folder of so many short rendered videos."""
+def render(folder: Path, num_videos: int) -> Path:
+    """Render a folder of short videos."""
     from tasks.synthetic.dataset import SyntheticSettings, generate_dataset  # noqa: PLC0415
 
     people = max(2, num_videos // 4 // 2 * 2)
@@ -68,18 +68,18 @@ def rendered(folder: Path, num_videos: int) -> Path:
 def measure(source: Path, folder: Path, rounds: int, port: int) -> dict[str, Any]:
     """Medians of every way, and what follows from them."""
     taken: dict[str, list[dict[str, float]]] = {}
-    with server(folder / "home", port) as pid:
+    with run_server(folder / "home", port) as pid:
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         for number in range(rounds):
             ways = [(way, size) for way in WORK for size in SHARD_SIZES]
             for way, size in ways[:: 1 if number % 2 else -1]:  # nobody is always first
-                before = cpu_seconds_of(pid)
-                found = report_of(
+                before = read_cpu_seconds(pid)
+                found = run_process(
                     Path(__file__), way, source=str(source),
                     store=str(folder / f"{way}-{size}-{number}"), shard_size=SHARD_SIZES[size],
                 )  # fmt: skip
                 if way == "flow":
-                    found["server_cpu_seconds"] = cpu_seconds_of(pid) - before
+                    found["server_cpu_seconds"] = read_cpu_seconds(pid) - before
                     found["cpu_seconds"] += found["server_cpu_seconds"]
                 taken.setdefault(f"{way} {size}", []).append(found)
                 print(f"{way} {size}: {json.dumps(found)}", file=sys.stderr, flush=True)
@@ -87,14 +87,14 @@ def measure(source: Path, folder: Path, rounds: int, port: int) -> dict[str, Any
         way: {key: round(statistics.median(r[key] for r in found), 4) for key in found[0]}
         for way, found in taken.items()
     }
-    return {"medians": medians, **{key: costs(medians, key) for key in KEYS}}
+    return {"medians": medians, **{key: compute_costs(medians, key) for key in KEYS}}
 
 
 KEYS = ("cpu_seconds", "wall_seconds")
 
 
-def costs(medians: dict[str, dict[str, float]], key: str) -> dict[str, float]:
-    """What a task and a run cost, and their shares."""
+def compute_costs(medians: dict[str, dict[str, float]], key: str) -> dict[str, float]:
+    """Compute the cost of a task and of a run, and their shares."""
     value = {way: found[key] for way, found in medians.items()}
     more_tasks = medians["flow small"]["shards"] - medians["flow large"]["shards"]
     added = {size: value[f"flow {size}"] - value[f"plain {size}"] for size in SHARD_SIZES}
@@ -110,7 +110,7 @@ def costs(medians: dict[str, dict[str, float]], key: str) -> dict[str, float]:
 
 
 @contextmanager
-def server(home: Path, port: int) -> Iterator[int]:
+def run_server(home: Path, port: int) -> Iterator[int]:
     """A Prefect server; its process id."""
     environment = {
         **os.environ,
@@ -128,7 +128,7 @@ def server(home: Path, port: int) -> Iterator[int]:
 
 
 def wait_for(url: str) -> None:
-    """Until the server answers."""
+    """Wait until the server answers."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -140,63 +140,64 @@ def wait_for(url: str) -> None:
             time.sleep(0.5)
 
 
-def cpu_seconds_of(pid: int) -> float:
+def read_cpu_seconds(pid: int) -> float:
     """User and system time of a running process (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def plain(source: str, store: str, shard_size: int) -> dict[str, float]:
+def run_plain(source: str, store: str, shard_size: int) -> dict[str, float]:
     """The steps of the flow, called as what they are."""
     from reelcheck.config import PreprocessSettings, RunSettings  # noqa: PLC0415
-    from reelcheck.cores import spent_cpu_seconds  # noqa: PLC0415
+    from reelcheck.cores import measure_cpu_seconds  # noqa: PLC0415
     from reelcheck.settings import settings_hash  # noqa: PLC0415
-    from storage.layout import preprocessed  # noqa: PLC0415
-    from tasks.collect import collect_tables  # noqa: PLC0415
-    from tasks.decode_pool import DecodePool  # noqa: PLC0415
-    from tasks.discover import discover, plan_shards  # noqa: PLC0415
-    from tasks.extract import extract_shard  # noqa: PLC0415
-    from tasks.faces.weights import configured_face_model_sha256  # noqa: PLC0415
+    from storage.layout import locate_preprocessed  # noqa: PLC0415
+    from tasks.faces.detection.weights import hash_configured_face_model  # noqa: PLC0415
+    from tasks.intake.discover import discover  # noqa: PLC0415
+    from tasks.intake.shards import plan_shards  # noqa: PLC0415
+    from tasks.preprocessing.collect import collect_tables  # noqa: PLC0415
+    from tasks.preprocessing.decode_pool import DecodePool  # noqa: PLC0415
+    from tasks.preprocessing.extract import extract_shard  # noqa: PLC0415
 
-    started, cpu_started = time.perf_counter(), spent_cpu_seconds()
-    settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    started, cpu_started = time.perf_counter(), measure_cpu_seconds()
+    settings = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     run, layout = (
         RunSettings(shard_size=shard_size),
-        preprocessed(Path(store), settings_hash(settings)),
+        locate_preprocessed(Path(store), settings_hash(settings)),
     )
     files = discover(source, layout, labels=None, exclude=None)
     layout.shards_dir.mkdir(parents=True, exist_ok=True)
     shards = plan_shards(files, layout, shard_size=shard_size, retry_failed=False)
     with DecodePool(shards, settings, run) as pool:
         done = [extract_shard(shard, layout, pool) for shard in shards]
-    collect_tables.fn(files, layout, is_complete=True)
+    collect_tables(files, layout, is_complete=True)
     return {
-        "cpu_seconds": spent_cpu_seconds() - cpu_started,
+        "cpu_seconds": measure_cpu_seconds() - cpu_started,
         "wall_seconds": time.perf_counter() - started,
         "videos": sum(part.num_videos for part in done),
         "shards": len(shards),
     }
 
 
-def flow(source: str, store: str, shard_size: int) -> dict[str, float]:
+def run_flow(source: str, store: str, shard_size: int) -> dict[str, float]:
     """The flow, as a worker runs it."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     from flows.preprocess import preprocess  # noqa: PLC0415
     from reelcheck.config import RunSettings  # noqa: PLC0415
-    from reelcheck.cores import spent_cpu_seconds  # noqa: PLC0415
+    from reelcheck.cores import measure_cpu_seconds  # noqa: PLC0415
     from storage.layout import find_preprocessed  # noqa: PLC0415
 
-    started, cpu_started = time.perf_counter(), spent_cpu_seconds()
+    started, cpu_started = time.perf_counter(), measure_cpu_seconds()
     summary = preprocess(source, store, run=RunSettings(shard_size=shard_size))
     return {
-        "cpu_seconds": spent_cpu_seconds() - cpu_started,
+        "cpu_seconds": measure_cpu_seconds() - cpu_started,
         "wall_seconds": time.perf_counter() - started,
         "videos": summary.num_videos,
         "shards": len(find_preprocessed(Path(store)).done_shards()),
     }
 
 
-WORK = {"plain": plain, "flow": flow}
+WORK = {"plain": run_plain, "flow": run_flow}
 
 if __name__ == "__main__":
     main()

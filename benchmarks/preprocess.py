@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import FFMPEG, children_cpu_seconds, machine, report_of
+from processes import FFMPEG, describe_machine, read_children_cpu_seconds, run_process
 
 Numbers = dict[str, float]
 CHILD = Path(__file__).with_name("preprocess_child.py")
@@ -51,18 +51,24 @@ def main() -> None:
     parser.add_argument("--long", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     _, usable = run_child("usable", folder=str(options.folder.absolute()))
-    chosen = spread(usable["videos"], options.limit)
+    chosen = take_spread(usable["videos"], options.limit)
     paths = [video["path"] for video in chosen]
-    report: dict[str, Any] = {"machine": facts(), "rounds": options.rounds, "videos": len(paths)}
+    report: dict[str, Any] = {
+        "machine": describe_versions(),
+        "rounds": options.rounds,
+        "videos": len(paths),
+    }
     report["decoding"] = compare(paths, options.rounds)
     show("decoding", report["decoding"])
     if options.long:
         with tempfile.TemporaryDirectory() as folder:
-            report["length"] = lengths(nearest_clip(usable["videos"]), Path(folder), options.rounds)
+            report["length"] = measure_lengths(
+                find_nearest_clip(usable["videos"]), Path(folder), options.rounds
+            )
             show("length", report["length"])
-            report["number"] = numbers(paths, Path(folder))
+            report["number"] = measure_numbers(paths, Path(folder))
             show("number", report["number"])
-    print(json.dumps({**report, **ratios(report)}, indent=2))
+    print(json.dumps({**report, **compute_ratios(report)}, indent=2))
 
 
 def show(title: str, result: object) -> None:
@@ -70,15 +76,15 @@ def show(title: str, result: object) -> None:
     print(f"{title}: {json.dumps(result)}", file=sys.stderr, flush=True)
 
 
-def spread(items: Sequence[Any], max_items: int) -> list[Any]:
+def take_spread(items: Sequence[Any], max_items: int) -> list[Any]:
     """Up to ``max_items``, evenly from first to last."""
     step = max(1.0, len(items) / max_items)
     return [items[int(place * step)] for place in range(min(max_items, len(items)))]
 
 
-def facts() -> dict[str, Any]:
-    """What the figures belong to."""
-    found = machine(("av", "decord", "mediapipe", "opencv-contrib-python", "numpy"))
+def describe_versions() -> dict[str, Any]:
+    """Describe the machine and the versions."""
+    found = describe_machine(("av", "decord", "mediapipe", "opencv-contrib-python", "numpy"))
     if shutil.which("ffmpeg") is None:
         return {**found, "ffmpeg": "absent: not measured"}
     printed = subprocess.run(("ffmpeg", "-version"), capture_output=True, text=True, check=True)
@@ -87,46 +93,49 @@ def facts() -> dict[str, Any]:
 
 def run_child(name: str, **arguments: object) -> tuple[float, dict[str, Any]]:
     """CPU seconds of a fresh process and its children, and what it reports."""
-    before = children_cpu_seconds()
-    report = report_of(CHILD, name, **arguments)
-    return children_cpu_seconds() - before, report
+    before = read_children_cpu_seconds()
+    report = run_process(CHILD, name, **arguments)
+    return read_children_cpu_seconds() - before, report
 
 
 def compare(paths: list[str], rounds: int) -> dict[str, Numbers]:
-    """The same videos by every way, in turn."""
+    """Compare every way on the same videos, in turn."""
     measures: dict[str, Callable[[], Numbers]] = {
-        **{f"ours_{decoder}": ours(paths, decoder) for decoder in ("auto", "decord", "pyav")},
-        "naive": lambda: child_numbers("naive", paths=paths),
+        **{
+            f"ours_{decoder}": measure_ours(paths, decoder)
+            for decoder in ("auto", "decord", "pyav")
+        },
+        "naive": lambda: measure_child("naive", paths=paths),
     }
     if shutil.which("ffmpeg"):
-        measures["ffmpeg_all"] = ffmpeg(paths)
-        measures["ffmpeg_references"] = ffmpeg(paths, "-skip_frame", "noref")
-    return in_turn(measures, rounds, num_videos=len(paths))
+        measures["ffmpeg_all"] = measure_ffmpeg(paths)
+        measures["ffmpeg_references"] = measure_ffmpeg(paths, "-skip_frame", "noref")
+    return measure_in_turn(measures, rounds, num_videos=len(paths))
 
 
-def ours(paths: list[str], decoder: str) -> Callable[[], Numbers]:
+def measure_ours(paths: list[str], decoder: str) -> Callable[[], Numbers]:
     """A measurement of one worker's work."""
-    return lambda: child_numbers("ours", paths=paths, decoder=decoder)
+    return lambda: measure_child("ours", paths=paths, decoder=decoder)
 
 
-def child_numbers(name: str, **arguments: object) -> Numbers:
-    """One measurement of a child that works through videos."""
+def measure_child(name: str, **arguments: object) -> Numbers:
+    """Measure a child process that works through videos."""
     whole, report = run_child(name, **arguments)
     return {"whole_cpu_seconds": whole, **report}
 
 
-def ffmpeg(paths: list[str], *options: str) -> Callable[[], Numbers]:
+def measure_ffmpeg(paths: list[str], *options: str) -> Callable[[], Numbers]:
     """A measurement of the ffmpeg program, one thread, one process per video."""
 
     def measure() -> Numbers:
-        before, started = children_cpu_seconds(), time.perf_counter()
+        before, started = read_children_cpu_seconds(), time.perf_counter()
         for path in paths:
             command = (*FFMPEG, "-threads", "1", *options, "-i", path, "-map", "0:v:0")
             subprocess.run((*command, "-f", "null", "-"), capture_output=True, check=False)
-        wall, whole = time.perf_counter() - started, children_cpu_seconds() - before
+        wall, whole = time.perf_counter() - started, read_children_cpu_seconds() - before
         for _ in paths:
             subprocess.run(("ffmpeg", "-version"), capture_output=True, check=True)
-        start = children_cpu_seconds() - before - whole
+        start = read_children_cpu_seconds() - before - whole
         return {
             "whole_cpu_seconds": whole,
             "work_cpu_seconds": whole - start,
@@ -136,7 +145,7 @@ def ffmpeg(paths: list[str], *options: str) -> Callable[[], Numbers]:
     return measure
 
 
-def in_turn(
+def measure_in_turn(
     measures: dict[str, Callable[[], Numbers]], rounds: int, *, num_videos: int
 ) -> dict[str, Numbers]:
     """Medians of each measure over the rounds."""
@@ -156,13 +165,13 @@ def in_turn(
     return results
 
 
-def nearest_clip(videos: Sequence[dict[str, Any]]) -> str:
+def find_nearest_clip(videos: Sequence[dict[str, Any]]) -> str:
     """The video nearest to ten seconds, of those of 720 lines or more if there are any."""
     large = [video for video in videos if video["height"] >= CLIP_HEIGHT] or videos
     return str(min(large, key=lambda video: abs(video["seconds"] - CLIP_SECONDS))["path"])
 
 
-def lengths(clip: str, folder: Path, rounds: int) -> dict[str, Any]:
+def measure_lengths(clip: str, folder: Path, rounds: int) -> dict[str, Any]:
     """The clip once and repeated, by us and by a full decode."""
     if not shutil.which("ffmpeg"):
         return {"skipped": "no ffmpeg to repeat a clip with"}
@@ -171,12 +180,12 @@ def lengths(clip: str, folder: Path, rounds: int) -> dict[str, Any]:
         path = str(folder / f"{times}x{Path(clip).suffix}")
         repeat = (*FFMPEG, "-stream_loop", str(times - 1), "-i", clip, "-map", "0:v:0")
         subprocess.run((*repeat, "-c", "copy", path), check=True)
-        measures[f"ours_{times}x"] = ours([path], "auto")
-        measures[f"ffmpeg_{times}x"] = ffmpeg([path])
-    return {"clip": Path(clip).name, **in_turn(measures, rounds, num_videos=1)}
+        measures[f"ours_{times}x"] = measure_ours([path], "auto")
+        measures[f"ffmpeg_{times}x"] = measure_ffmpeg([path])
+    return {"clip": Path(clip).name, **measure_in_turn(measures, rounds, num_videos=1)}
 
 
-def numbers(paths: list[str], folder: Path) -> dict[str, Any]:
+def measure_numbers(paths: list[str], folder: Path) -> dict[str, Any]:
     """The real pool over more and more videos; once each, as it takes long."""
     results = {}
     for copies in COPIES:
@@ -195,8 +204,8 @@ def numbers(paths: list[str], folder: Path) -> dict[str, Any]:
     return results
 
 
-def ratios(report: dict[str, Any]) -> dict[str, Any]:
-    """What the figures say, as ratios of CPU seconds; above 1 we are cheaper."""
+def compute_ratios(report: dict[str, Any]) -> dict[str, Any]:
+    """Compute ratios of CPU seconds; above 1 we are cheaper."""
     found: dict[str, Any] = {}
     decoding = report["decoding"]
     for name in sorted(decoding.keys() - {"ours_auto"}):

@@ -24,20 +24,20 @@ NUM_WORKERS = 2
 def main() -> None:
     """Do the work that the command line names, on what stdin says."""
     works: dict[str, Callable[..., dict[str, Any]]] = {
-        "usable": usable,
-        "ours": ours,
-        "naive": naive,
-        "pool": pool_run,
+        "usable": find_usable,
+        "ours": run_ours,
+        "naive": run_naive,
+        "pool": run_pool,
     }
     print(json.dumps(works[sys.argv[1]](**json.load(sys.stdin))))
 
 
-def usable(folder: str) -> dict[str, Any]:
+def find_usable(folder: str) -> dict[str, Any]:
     """Videos with status ok, with their length and height."""
     from reelcheck.status import Status
-    from tasks.discover import find_files
+    from tasks.intake.discover import find_files
 
-    extract = prepared("auto")
+    extract = prepare("auto")
     paths = [Path(file.root) / file.path for file in find_files(Path(folder))]
     results = [(path, extract(path)) for path in paths]
     return {
@@ -49,17 +49,17 @@ def usable(folder: str) -> dict[str, Any]:
     }
 
 
-def prepared(decoder: "Decoder") -> Callable[[Path], Any]:
+def prepare(decoder: "Decoder") -> Callable[[Path], Any]:
     """Our whole work on one video, after the start of a worker."""
     import numpy as np
 
     from reelcheck.config import PreprocessSettings
     from reelcheck.records import Frame
-    from tasks.faces.detect import FaceDetector
+    from tasks.faces.detection.detect import FaceDetector
+    from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
     from tasks.faces.video import extract_video
-    from tasks.faces.weights import configured_face_model_sha256, find_face_model
 
-    settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    settings = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     model_path = find_face_model(settings.face_model_sha256)
     detector = FaceDetector(model_path, min_confidence=settings.min_confidence)
     black = np.zeros((64, 64, 3), np.uint8)
@@ -67,27 +67,27 @@ def prepared(decoder: "Decoder") -> Callable[[Path], Any]:
     return lambda path: extract_video(path, "0" * 64, settings, detector, decoder=decoder)
 
 
-def ours(paths: list[str], decoder: "Decoder") -> Numbers:
+def run_ours(paths: list[str], decoder: "Decoder") -> Numbers:
     """One worker's work."""
-    extract = prepared(decoder)
+    extract = prepare(decoder)
     stages: dict[str, float] = {}
 
     def work(path: str) -> None:
         for stage, seconds in extract(Path(path)).stage_seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
 
-    return {**timed(work, paths), **{f"{name}_cpu_seconds": stages[name] for name in stages}}
+    return {**measure(work, paths), **{f"{name}_cpu_seconds": stages[name] for name in stages}}
 
 
-def naive(paths: list[str]) -> Numbers:
+def run_naive(paths: list[str]) -> Numbers:
     """Every frame through OpenCV and MediaPipe, faces cut out."""
     import cv2
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
-    from tasks.faces.weights import configured_face_model_sha256, find_face_model
+    from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
 
-    model_path = str(find_face_model(configured_face_model_sha256()))
+    model_path = str(find_face_model(hash_configured_face_model()))
     options = vision.FaceDetectorOptions(base_options=BaseOptions(model_asset_path=model_path))
     detector = vision.FaceDetector.create_from_options(options)
 
@@ -107,10 +107,10 @@ def naive(paths: list[str]) -> Numbers:
                 crops.append(cv2.resize(face, (112, 112), interpolation=cv2.INTER_AREA))
         capture.release()
 
-    return timed(work, paths)
+    return measure(work, paths)
 
 
-def timed(work: Callable[[str], None], paths: list[str]) -> Numbers:
+def measure(work: Callable[[str], None], paths: list[str]) -> Numbers:
     """CPU and wall seconds of the work on all paths."""
     started, wall_started = time.process_time(), time.perf_counter()
     for path in paths:
@@ -121,23 +121,23 @@ def timed(work: Callable[[str], None], paths: list[str]) -> Numbers:
     }
 
 
-def pool_run(paths: list[str], copies: int, store: str) -> dict[str, Any]:
+def run_pool(paths: list[str], copies: int, store: str) -> dict[str, Any]:
     """Copies of the videos through the pool into a store, as in a run of preprocess."""
     from reelcheck.config import PreprocessSettings, RunSettings
     from reelcheck.records import Shard
-    from storage.layout import preprocessed
-    from tasks.decode_pool import DecodePool
-    from tasks.extract import extract_shard
-    from tasks.faces.weights import configured_face_model_sha256
+    from storage.layout import locate_preprocessed
+    from tasks.faces.detection.weights import hash_configured_face_model
+    from tasks.preprocessing.decode_pool import DecodePool
+    from tasks.preprocessing.extract import extract_shard
 
-    settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
-    layout = preprocessed(Path(store), "benchmark")
+    settings = PreprocessSettings(face_model_sha256=hash_configured_face_model())
+    layout = locate_preprocessed(Path(store), "benchmark")
     shards = [
         Shard(
             name=f"shard-{copy}",
             position=f"{copy + 1}/{copies}",
             video_ids=tuple(hashlib.sha256(f"{copy} {p}".encode()).hexdigest() for p in paths),
-            paths=tuple(paths),
+            locations=tuple(paths),
         )
         for copy in range(copies)
     ]
@@ -156,7 +156,7 @@ def pool_run(paths: list[str], copies: int, store: str) -> dict[str, Any]:
     return {
         "wall_seconds": time.perf_counter() - started,
         "work_cpu_seconds": sum(sum(part.cpu_seconds.values()) for part in done),
-        "parent_peak_mb": peak_kb(os.getpid()) // 1024,
+        "parent_peak_mb": read_peak_kb(os.getpid()) // 1024,
         "children_peak_mb": sorted((peak // 1024 for peak in peaks.values()), reverse=True),
     }
 
@@ -169,12 +169,12 @@ def watch_children(peaks: dict[int, int], is_over: threading.Event) -> None:
     while not is_over.wait(0.2):
         for children in Path("/proc/self/task").glob("*/children"):
             for pid in map(int, children.read_text().split()):
-                peak = peak_kb(pid)
+                peak = read_peak_kb(pid)
                 if peak > 100 * 1024:
                     peaks[pid] = max(peak, peaks.get(pid, 0))
 
 
-def peak_kb(pid: int) -> int:
+def read_peak_kb(pid: int) -> int:
     """Largest resident memory of a process so far; 0 if it is gone or cannot be known."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What benchmarks of whole processes share: fresh ones, what they cost, on which machine."""
+"""Helpers of benchmarks of whole processes: run one, measure its cost, describe the machine."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from typing import Any
 FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
 
 
-def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """What the figures belong to."""
+def describe_machine(packages: Sequence[str]) -> dict[str, Any]:
+    """Describe the machine and the versions of packages."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
@@ -26,8 +26,8 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def report_of(script: Path, work: str, **arguments: object) -> dict[str, Any]:
-    """What a fresh process says of its work: JSON on its last line, as its arguments on stdin."""
+def run_process(script: Path, work: str, **arguments: object) -> dict[str, Any]:
+    """Run a fresh process; arguments are JSON on stdin, the report is JSON on its last line."""
     process = subprocess.run(
         (sys.executable, str(script), work),
         input=json.dumps(arguments),
@@ -41,7 +41,7 @@ def report_of(script: Path, work: str, **arguments: object) -> dict[str, Any]:
     return report
 
 
-def children_cpu_seconds() -> float:
-    """Of all processes that were started from here and have ended, and of theirs."""
+def read_children_cpu_seconds() -> float:
+    """Read the CPU seconds of all ended child processes and their children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

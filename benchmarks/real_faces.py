@@ -1,6 +1,6 @@
 """What a small detector learns from few real faces: cross-validated over people, never tuned.
 
-Every labelled video of a store is judged once, by a detector that has seen nobody of its group:
+Every labelled video of a store is scored once, by a detector that has seen nobody of its group:
 
     python benchmarks/real_faces.py STORE --out OUT [--folds 3] [--seed 0]
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import cross_val_predict
 
-from models.metrics import group_bootstrap_auc
+from models.metrics.metrics import bootstrap_auc
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import load_settings
@@ -34,12 +34,14 @@ from storage.atomic import write_text
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.schemas import SPLIT
 from storage.tables import Row, write_table
-from tasks.answers import evaluated_rows, evaluation_layout
-from tasks.links import likenesses_of
-from tasks.parts import fold_splits
-from tasks.shortcuts import metadata_model, read_metadata_table
-from tasks.split import assign_splits, labelled_files, read_files, split_hash
-from tasks.train import train
+from tasks.evaluation.predictions import choose_evaluation_layout, load_or_predict_rows
+from tasks.evaluation.unseen import read_unseen_videos
+from tasks.splits.labelled import label_files, read_files
+from tasks.splits.shortcuts import make_metadata_model, read_metadata_table
+from tasks.splits.split import assign_splits, hash_split
+from tasks.splits.ties import find_likenesses
+from tasks.training.rows import make_fold_splits
+from tasks.training.train import train
 
 FRAMES = (
     "self_blend=1",
@@ -81,11 +83,11 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     started = time.process_time()
     layout = find_preprocessed(chosen.store)
-    split_rows = connected_videos(layout)
-    fold_of = outer_folds(split_rows, num_folds=chosen.folds, seed=chosen.seed)
+    split_rows = read_connected_videos(layout)
+    fold_of = make_outer_folds(split_rows, num_folds=chosen.folds, seed=chosen.seed)
     found: dict[str, dict[str, float]] = {"frames": {}, "transformer": {}, "with fakes": {}}
     for fold in range(chosen.folds):
-        own = fold_store(layout, split_rows, fold_of, fold, chosen.out, seed=chosen.seed)
+        own = make_fold_store(layout, split_rows, fold_of, fold, chosen.out, seed=chosen.seed)
         models = chosen.out / f"models{fold}"
         run = {"store": own, "seed": chosen.seed}
         frames = fit(models / "frames", "b3-frames-fast", FRAMES, epochs=chosen.epochs, **run)
@@ -94,8 +96,8 @@ def main() -> None:
         start = (*OVER_TIME, f"init_from={over_time.weights_path}", "self_blend=0.5")
         with_fakes = fit(models / "fakes", "b3-transformer-fast", start, epochs=8, **run)
         for name, model in zip(found, (frames, over_time, with_fakes), strict=True):
-            found[name] |= held_out_scores(own, model)
-    found["metadata"] = metadata_scores(layout, split_rows, fold_of)
+            found[name] |= score_held_out(own, model)
+    found["metadata"] = score_by_metadata(layout, split_rows, fold_of)
     result = {
         "folds": chosen.folds,
         "seed": chosen.seed,
@@ -103,34 +105,34 @@ def main() -> None:
         "fakes": sum(row["label"] for row in split_rows),
         "groups": len({row["component"] for row in split_rows}),
         "cpu_seconds": round(time.process_time() - started),
-        "auc": {name: measured(scores, split_rows, fold_of) for name, scores in found.items()},
+        "auc": {name: measure(scores, split_rows, fold_of) for name, scores in found.items()},
     }
     write_text(chosen.out / "real_faces.json", json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 
-def connected_videos(layout: StoreLayout) -> list[Row]:
-    """One row per labelled video with crops, as of a split; which part it is in does not matter."""
+def read_connected_videos(layout: StoreLayout) -> list[Row]:
+    """Read one row per labelled video with crops; its split does not matter."""
     rows = assign_splits(
-        labelled_files(*read_files(layout)),
+        label_files(*read_files(layout)),
         SplitSettings(),
-        likenesses=likenesses_of(layout),
+        likenesses=find_likenesses(layout),
     )
     return [row for row in rows if row["has_crops"]]
 
 
-def outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dict[str, int]:
-    """Video id -> the fold that judges it; groups are never divided."""
+def make_outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dict[str, int]:
+    """Assign each video id the fold that scores it; groups are never divided."""
     rows = [{**row, "split": "train"} for row in split_rows]
     return {
         row["video_id"]: fold
-        for fold, dealt in enumerate(fold_splits(rows, folds=num_folds, seed=seed))
+        for fold, dealt in enumerate(make_fold_splits(rows, folds=num_folds, seed=seed))
         for row in dealt
         if row["split"] == "val"
     }
 
 
-def fold_store(
+def make_fold_store(
     layout: StoreLayout,
     split_rows: list[Row],
     fold_of: dict[str, int],
@@ -139,7 +141,7 @@ def fold_store(
     *,
     seed: int,
 ) -> StoreLayout:
-    """The same store under a split whose test part is this fold."""
+    """Make the same store under a split whose test videos are this fold."""
     own = StoreLayout(out / f"store{fold}" / layout.preprocessing_hash)
     own.path.mkdir(parents=True, exist_ok=True)
     needed = (layout.settings_path, layout.videos_path, layout.manifest_path, layout.shards_dir)
@@ -148,10 +150,10 @@ def fold_store(
         if not link.exists():
             link.symlink_to(path.resolve())
     rest = [row for row in split_rows if fold_of[row["video_id"]] != fold]
-    inner = outer_folds(rest, num_folds=6, seed=seed)
+    inner = make_outer_folds(rest, num_folds=6, seed=seed)
     parts = {video: "val" if number == 0 else "train" for video, number in inner.items()}
     rows = [{**row, "split": parts.get(row["video_id"], "test")} for row in split_rows]
-    write_table(own.split_path, rows, SPLIT, metadata={"split_hash": split_hash(rows)})
+    write_table(own.split_path, rows, SPLIT, metadata={"split_hash": hash_split(rows)})
     return own
 
 
@@ -166,19 +168,20 @@ def fit(
         overrides=[f"phases.0.max_epochs={epochs}", f"seed={seed}", *changes],
     )
     model = ModelLayout(out)
-    card = train.fn(store, model, settings)
+    card = train(store, model, settings)
     print(out, "validation AUC", card.validation["auc"], flush=True)
     return model
 
 
-def held_out_scores(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
-    """Calibrated score of every test video."""
-    output = evaluation_layout(store, model, part="test", out=None)
-    rows = evaluated_rows(store, model, part="test", output=output)
+def score_held_out(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
+    """Score every test video."""
+    output = choose_evaluation_layout(store, model, split="test", out=None)
+    known = read_unseen_videos(store, model, split="test")
+    rows = load_or_predict_rows(store, model, known, output)
     return {row["video_id"]: row["score"] for row in rows}
 
 
-def metadata_scores(
+def score_by_metadata(
     layout: StoreLayout, split_rows: list[Row], fold_of: dict[str, int]
 ) -> dict[str, float]:
     """Scores of a model that sees how a file was made and not what it shows."""
@@ -187,12 +190,12 @@ def metadata_scores(
     labels = np.array([row["label"] for row in split_rows])
     folds = np.array([fold_of[video] for video in ids])
     places = [(np.flatnonzero(folds != n), np.flatnonzero(folds == n)) for n in np.unique(folds)]
-    model = metadata_model(len(labels))
+    model = make_metadata_model(len(labels))
     scores = cross_val_predict(model, table.loc[ids], labels, cv=places, method="predict_proba")
     return dict(zip(ids, scores[:, 1].tolist(), strict=True))
 
 
-def measured(
+def measure(
     scores: dict[str, float], split_rows: list[Row], fold_of: dict[str, int]
 ) -> dict[str, Any]:
     """Pooled AUC with its interval, and the AUC of each fold."""
@@ -200,9 +203,9 @@ def measured(
     groups = np.array([row["component"] for row in split_rows])
     values = np.array([scores[row["video_id"]] for row in split_rows])
     folds = np.array([fold_of[row["video_id"]] for row in split_rows])
-    pooled = group_bootstrap_auc(values, labels, groups, seed=0)
+    pooled = bootstrap_auc(values, labels, groups, seed=0)
     by_fold = [
-        group_bootstrap_auc(values[folds == n], labels[folds == n], groups[folds == n], seed=0)
+        bootstrap_auc(values[folds == n], labels[folds == n], groups[folds == n], seed=0)
         for n in np.unique(folds)
     ]
     return {

@@ -1,9 +1,9 @@
-"""What splits, audits and storage cost for a million videos and more.
+"""Cost of splits, audits and storage for a million videos and more.
 
     python benchmarks/scale.py measure --like STORE [--videos 1000000] [--folder FOLDER]
     python benchmarks/scale.py count --like STORE
 
-- measure: writes the tables of a store of so many made-up videos (no crops), then runs
+- measure: writes the tables of a store of N made-up videos (no crops), then runs
   `reelcheck split` and `reelcheck audit` on it, each in a process of its own, and prints minutes of
   wall and CPU time, the peak of resident memory, and how many of the planted copies are kept
   with their originals. What a table holds beside names, labels and fingerprints is taken from
@@ -32,15 +32,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from processes import machine
+from processes import describe_machine
 
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.records import FINGERPRINT_BYTES
 from storage.atomic import write_text
-from storage.layout import StoreLayout, find_preprocessed, preprocessed
+from storage.layout import StoreLayout, find_preprocessed, locate_preprocessed
 from storage.schemas import LABEL_COLUMNS, MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_rows, read_table
-from tasks.markdown import markdown_table
+from tasks.plotting.markdown import format_table
 
 Bits = NDArray[np.bool_]
 
@@ -53,9 +53,9 @@ the cast."""
 PIECE = 20_000
 """Videos that are made at a time."""
 PIECE_COPIES = 400
-"""Of which the last ones are copies of others, known as such by their looks alone."""
+"""The last videos are copies of others, recognised by their looks alone."""
 COPY_BITS = (0, 32)
-"""Of each fingerprint of a copy, so many bits at most are changed, drawn for each copy."""
+"""Largest number of bits of a fingerprint that a copy changes, drawn for each copy."""
 FRAME_CHANGE, FACE_CHANGE = (0.03, 0.3), (0.07, 0.35)
 """Share of bits in which a fingerprint differs from what its video has in common: from the 5 % of
 public clips that change least to the 5 % that change most."""
@@ -85,25 +85,25 @@ def main() -> None:
     options = parser.parse_args()
     like = find_preprocessed(options.like)
     if options.work == "count":
-        print(counted(like))
+        print(count(like))
         return
     with tempfile.TemporaryDirectory() as temporary:
         store = options.folder or Path(temporary)
         started = time.monotonic()
         layout, original_of = make_store(store, like, options.videos, options.seed)
         report: dict[str, Any] = {
-            "machine": machine(("numpy", "pyarrow", "scikit-learn", "prefect")),
+            "machine": describe_machine(("numpy", "pyarrow", "scikit-learn", "prefect")),
             "videos": options.videos,
-            "minutes_to_make": minutes(time.monotonic() - started),
+            "minutes_to_make": format_minutes(time.monotonic() - started),
             "gigabytes": {
                 path.name: round(path.stat().st_size / 1e9, 2)
                 for path in (layout.videos_path, layout.manifest_path)
             },
         }
         for command in ("split", "audit"):
-            report[command] = measured(command, store)
+            report[command] = measure(command, store)
             print(json.dumps(report), file=sys.stderr, flush=True)
-        print(json.dumps(report | compared(layout, original_of), indent=2))
+        print(json.dumps(report | compare(layout, original_of), indent=2))
 
 
 class Numbers(NamedTuple):
@@ -112,7 +112,7 @@ class Numbers(NamedTuple):
     videos: pa.Table
     sequences: pa.Table
     frame_bits: NDArray[np.float64]
-    """How often each bit is set."""
+    """Share of fingerprints in which each bit is set."""
     face_bits: NDArray[np.float64]
 
 
@@ -121,7 +121,7 @@ def make_store(
 ) -> tuple[StoreLayout, dict[str, str]]:
     """Tables of a store, and copy -> original."""
     rng = np.random.default_rng(seed)
-    layout = preprocessed(store, like.preprocessing_hash)
+    layout = locate_preprocessed(store, like.preprocessing_hash)
     layout.path.mkdir(parents=True)
     write_text(layout.settings_path, like.settings_path.read_text())
     numbers = read_numbers(like)
@@ -146,12 +146,14 @@ def read_numbers(like: StoreLayout) -> Numbers:
     sequences = read_table(like.manifest_path, MANIFEST)
     sequences = sequences.filter(pc.field("label").is_valid())
     return Numbers(
-        videos, sequences, *(frequencies(table["fingerprints"]) for table in (videos, sequences))
+        videos,
+        sequences,
+        *(count_frequencies(table["fingerprints"]) for table in (videos, sequences)),
     )
 
 
-def frequencies(lists: pa.ChunkedArray) -> NDArray[np.float64]:
-    """How often each bit of all fingerprints is set."""
+def count_frequencies(lists: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Count how often each bit of all fingerprints is set."""
     data = b"".join(hash_ for own in lists.to_pylist() for hash_ in own)
     bits_NB = np.unpackbits(np.frombuffer(data, np.uint8).reshape(-1, FINGERPRINT_BYTES), axis=1)
     frequencies_B: NDArray[np.float64] = bits_NB.mean(axis=0)
@@ -172,37 +174,37 @@ def make_piece(number: int, start: int, numbers: Numbers, rng: np.random.Generat
     originals = rng.choice(number - num_copies, num_copies, replace=False)
     names = [f"{start + place:09}.mp4" for place in range(number)]
     ids = [rng.bytes(32).hex() for _ in range(number)]
-    labels = [links_of(start + place, names, place) for place in range(number - num_copies)]
+    labels = [make_links(start + place, names, place) for place in range(number - num_copies)]
     labels += [{"label": labels[place]["label"]} for place in originals]
-    frames_V = drawn(number, numbers.frame_bits, FRAME_CHANGE, rng)
-    first_V = drawn(number, numbers.face_bits, FACE_CHANGE, rng)
+    frames_V = draw(number, numbers.frame_bits, FRAME_CHANGE, rng)
+    first_V = draw(number, numbers.face_bits, FACE_CHANGE, rng)
     change_C11 = rng.uniform(*COPY_BITS, (num_copies, 1, 1)) / (8 * FINGERPRINT_BYTES)
     for bits_V in (frames_V, first_V):
-        bits_V[number - num_copies :] = changed(bits_V[originals], change_C11, rng)
+        bits_V[number - num_copies :] = change(bits_V[originals], change_C11, rng)
     columns = {name: [own.get(name) for own in labels] for name in LABEL_COLUMNS}
     known: dict[str, Any] = {"path": names, "video_id": ids, **columns}
     like = numbers.videos.take(rng.integers(0, len(numbers.videos), number))
-    videos = replaced(
-        like, {**known, "root": ["/videos"] * number, "fingerprints": as_lists(frames_V)}, VIDEOS
+    videos = replace_columns(
+        like, {**known, "root": ["/videos"] * number, "fingerprints": make_lists(frames_V)}, VIDEOS
     )
     # Every fifth video shows a second person.
     second = np.flatnonzero(rng.random(number) < SEQUENCES_PER_VIDEO - 1)
     of_video = [*range(number), *second.tolist()]
     tracks = [0] * number + [1] * len(second)
-    faces_S = np.concatenate([first_V, drawn(len(second), numbers.face_bits, FACE_CHANGE, rng)])
+    faces_S = np.concatenate([first_V, draw(len(second), numbers.face_bits, FACE_CHANGE, rng)])
     known = {name: [values[place] for place in of_video] for name, values in known.items()}
     known["track_id"] = tracks
     known["sequence_id"] = [
         f"{ids[place][:16]}-{track:02}-00" for place, track in zip(of_video, tracks, strict=True)
     ]
     like = numbers.sequences.take(rng.integers(0, len(numbers.sequences), len(tracks)))
-    sequences = replaced(like, {**known, "fingerprints": as_lists(faces_S)}, MANIFEST)
+    sequences = replace_columns(like, {**known, "fingerprints": make_lists(faces_S)}, MANIFEST)
     copies = ids[number - num_copies :]
     original_of = {copy: ids[place] for copy, place in zip(copies, originals, strict=True)}
     return Piece(videos, sequences, original_of)
 
 
-def links_of(number: int, names: list[str], place: int) -> dict[str, Any]:
+def make_links(number: int, names: list[str], place: int) -> dict[str, Any]:
     """Labels of a cast's video by its number among all videos and its place among the names."""
     cast, own = divmod(number, CAST_VIDEOS)
     known = {"label": 0, "identity": f"person {cast}.{own % CAST_PEOPLE}", "dataset": "made up"}
@@ -217,7 +219,7 @@ def links_of(number: int, names: list[str], place: int) -> dict[str, Any]:
     }
 
 
-def drawn(
+def draw(
     number: int,
     frequencies_B: NDArray[np.float64],
     change: tuple[float, float],
@@ -226,31 +228,31 @@ def drawn(
     """Fingerprints (number, HASHES, bits): those of one video have much in common."""
     common_V1B = rng.random((number, 1, len(frequencies_B)), np.float32) < frequencies_B
     common_VHB = np.repeat(common_V1B, HASHES, axis=1)
-    return changed(common_VHB, rng.uniform(*change, (number, 1, 1)), rng)
+    return change(common_VHB, rng.uniform(*change, (number, 1, 1)), rng)
 
 
-def changed(bits_VHB: Bits, share_V11: NDArray[np.float64], rng: np.random.Generator) -> Bits:
-    """With such a share of bits turned over."""
+def change(bits_VHB: Bits, share_V11: NDArray[np.float64], rng: np.random.Generator) -> Bits:
+    """Flip a share of the bits."""
     limit_V11 = np.round(share_V11 * 256).astype(np.uint16)
     return bits_VHB ^ (rng.integers(0, 256, bits_VHB.shape, np.uint8) < limit_V11)
 
 
-def as_lists(bits_VHB: Bits) -> pa.Array:
-    """One list of hashes per row."""
+def make_lists(bits_VHB: Bits) -> pa.Array:
+    """Make one list of hashes per row."""
     data = pa.py_buffer(np.packbits(bits_VHB, axis=-1).tobytes())
     kind, number = pa.binary(FINGERPRINT_BYTES), len(bits_VHB) * HASHES
     flat = pa.FixedSizeBinaryArray.from_buffers(kind, number, [None, data])
     return pa.ListArray.from_arrays(pa.array(range(0, number + 1, HASHES), pa.int32()), flat)
 
 
-def replaced(table: pa.Table, columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+def replace_columns(table: pa.Table, columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
     """The table with some columns exchanged."""
     kept = {name: table[name] for name in schema.names} | columns
     return pa.table(kept, schema=schema)
 
 
-def measured(command: str, store: Path) -> dict[str, float]:
-    """What a command costs, its Prefect server included."""
+def measure(command: str, store: Path) -> dict[str, float]:
+    """Measure the cost of a command, its Prefect server included."""
     program = Path(sys.executable).with_name("reelcheck")
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
@@ -261,18 +263,18 @@ def measured(command: str, store: Path) -> dict[str, float]:
         if os.waitstatus_to_exitcode(status) not in {0, 2}:
             sys.exit(f"{command} failed:\n{output.read().decode()}")
     return {
-        "wall_minutes": minutes(time.monotonic() - started),
-        "cpu_minutes": minutes(usage.ru_utime + usage.ru_stime),
+        "wall_minutes": format_minutes(time.monotonic() - started),
+        "cpu_minutes": format_minutes(usage.ru_utime + usage.ru_stime),
         "peak_gigabytes": round(usage.ru_maxrss * 1024 / 1e9, 1),
     }
 
 
-def minutes(seconds: float) -> float:
+def format_minutes(seconds: float) -> float:
     """To a tenth."""
     return round(seconds / 60, 1)
 
 
-def compared(layout: StoreLayout, original_of: dict[str, str]) -> dict[str, Any]:
+def compare(layout: StoreLayout, original_of: dict[str, str]) -> dict[str, Any]:
     """Whether the split and the audit found what is there."""
     table = read_table(layout.split_path, SPLIT, columns=("video_id", "component", "split"))
     columns = (table[name].to_pylist() for name in ("video_id", "component"))
@@ -292,12 +294,12 @@ def compared(layout: StoreLayout, original_of: dict[str, str]) -> dict[str, Any]
     }
 
 
-def counted(like: StoreLayout) -> str:
+def count(like: StoreLayout) -> str:
     """Counts for 1 M and 100 M videos as a Markdown table."""
-    sizes = sizes_of(like)
-    columns = [counts(number, sizes) for number in (10**6, 10**8)]
+    sizes = measure_sizes(like)
+    columns = [estimate(number, sizes) for number in (10**6, 10**8)]
     rows = [(name, columns[0][name], columns[1][name]) for name in columns[0]]
-    return markdown_table(("", "1 M videos", "100 M videos"), rows)
+    return format_table(("", "1 M videos", "100 M videos"), rows)
 
 
 class Sizes(NamedTuple):
@@ -314,7 +316,7 @@ class Sizes(NamedTuple):
     """Of a sequence of ``HASHES`` frames."""
 
 
-def sizes_of(like: StoreLayout) -> Sizes:
+def measure_sizes(like: StoreLayout) -> Sizes:
     """From the tables of a store and from the summary of the run that made it."""
     numbers = read_numbers(like)
     settings = PreprocessSettings.model_validate_json(like.settings_path.read_text())
@@ -326,22 +328,22 @@ def sizes_of(like: StoreLayout) -> Sizes:
     return Sizes(
         video_file=pc.mean(numbers.videos["size_bytes"]).as_py(),
         cpu_seconds=sum(summary["cpu_seconds"].values()) / summary["num_videos"],
-        video_row=stored_row(numbers.videos),
-        manifest_row=stored_row(numbers.sequences),
+        video_row=measure_stored_row(numbers.videos),
+        manifest_row=measure_stored_row(numbers.sequences),
         row_objects=row_objects,
         crops=HASHES * settings.crop_pixels**2 * 3,
     )
 
 
-def stored_row(table: pa.Table) -> float:
+def measure_stored_row(table: pa.Table) -> float:
     """Bytes of a row in a file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return float(sink.getvalue().size / len(table))
 
 
-def counts(num_videos: int, sizes: Sizes) -> dict[str, str]:
-    """What so many videos come to."""
+def estimate(num_videos: int, sizes: Sizes) -> dict[str, str]:
+    """Estimate sizes and times for a number of videos."""
     num_sequences = round(num_videos * SEQUENCES_PER_VIDEO)
     num_shards = math.ceil(num_videos / RunSettings().shard_size)
     shard_bytes = num_sequences * sizes.crops / num_shards
@@ -354,16 +356,18 @@ def counts(num_videos: int, sizes: Sizes) -> dict[str, str]:
     puts, gets = num_shards * (num_parts + 2 + 2), num_videos + 2 * num_shards
     requests = puts / 1000 * PRICES["put"] + gets / 1000 * PRICES["get"]
     return {
-        "videos themselves": giga(num_videos * sizes.video_file),
+        "videos themselves": format_bytes(num_videos * sizes.video_file),
         "crop sequences": f"{num_sequences:,}",
         "shards, each a Prefect task and a crop file": f"{num_shards:,}",
-        "bytes of a crop file": giga(shard_bytes),
+        "bytes of a crop file": format_bytes(shard_bytes),
         "objects": f"{num_objects:,}",
-        "crops": giga(crops),
-        "`videos.parquet`": giga(videos),
-        "`manifest.parquet`": giga(manifest),
-        "fingerprints in memory": giga((num_videos + num_sequences) * HASHES * FINGERPRINT_BYTES),
-        "the manifest as Python objects": giga(num_sequences * sizes.row_objects),
+        "crops": format_bytes(crops),
+        "`videos.parquet`": format_bytes(videos),
+        "`manifest.parquet`": format_bytes(manifest),
+        "fingerprints in memory": format_bytes(
+            (num_videos + num_sequences) * HASHES * FINGERPRINT_BYTES
+        ),
+        "the manifest as Python objects": format_bytes(num_sequences * sizes.row_objects),
         "CPU hours of preprocessing": f"{hours:,.0f}",
         "CPU hours that Prefect adds": f"{num_shards * TASK_SECONDS / 3600:,.2f}",
         "LIST requests for all objects": f"{listings:,}",
@@ -377,8 +381,8 @@ def counts(num_videos: int, sizes: Sizes) -> dict[str, str]:
     }
 
 
-def giga(num_bytes: float) -> str:
-    """In MB, GB or TB."""
+def format_bytes(num_bytes: float) -> str:
+    """Format bytes as MB, GB or TB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if num_bytes >= size:
             return f"{num_bytes / size:,.1f} {unit}"

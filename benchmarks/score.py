@@ -36,7 +36,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from processes import FFMPEG, children_cpu_seconds, machine, report_of
+from processes import FFMPEG, describe_machine, read_children_cpu_seconds, run_process
 
 Numbers = dict[str, float]
 CHILD = Path(__file__).with_name("score_child.py")
@@ -56,49 +56,51 @@ def main() -> None:
     parser.add_argument("--long", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(PACKAGES), "rounds": options.rounds}
+    report: dict[str, Any] = {"machine": describe_machine(PACKAGES), "rounds": options.rounds}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = str(folder / "model")
-        child("make_model", folder=model)
-        clips = child("clips", folder=str(options.folder.absolute()), limit=options.limit)["clips"]
+        run_child("make_model", folder=model)
+        clips = run_child("clips", folder=str(options.folder.absolute()), limit=options.limit)[
+            "clips"
+        ]
         paths = [clip["path"] for clip in clips]
         report |= {"videos": len(paths), "seconds": sum(clip["seconds"] for clip in clips)}
         report["clips"] = compare(paths, model, folder, options.rounds)
         show(report["clips"])
         if options.long:
             large = [clip for clip in clips if clip["height"] >= LARGE_HEIGHT] or clips
-            long = repeated(min(large, key=lambda clip: abs(clip["seconds"] - 10)), folder)
+            long = repeat(min(large, key=lambda clip: abs(clip["seconds"] - 10)), folder)
             report["long"] = compare([long], model, folder, options.rounds)
             show(report["long"])
-        report["forward"] = child("forward", model=model)
+        report["forward"] = run_child("forward", model=model)
         if options.memory:
-            report["memory"] = memory(paths, model, folder)
+            report["memory"] = measure_memory(paths, model, folder)
     print(json.dumps(report, indent=2))
 
 
 def show(result: object) -> None:
-    """A part of the report as soon as it is there."""
+    """Print a section of the report at once."""
     print(json.dumps(result), file=sys.stderr, flush=True)
 
 
-def child(name: str, **arguments: object) -> dict[str, Any]:
-    """What a fresh process reports."""
-    return report_of(CHILD, name, **arguments)
+def run_child(name: str, **arguments: object) -> dict[str, Any]:
+    """Run a fresh process and return its report."""
+    return run_process(CHILD, name, **arguments)
 
 
 def compare(paths: list[str], model: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """The same videos by every way, in turn; ratios are medians of the ratios of each round."""
+    """Compare every way on the same videos, in turn; ratios are medians over the rounds."""
     measures: dict[str, Callable[[], Numbers]] = {
-        "ours": lambda: ours(paths, model, folder),
-        "ours_one_worker": lambda: ours(paths, model, folder, "--workers", "1"),
-        "ours_no_heat_maps": lambda: ours(paths, model, folder, "--set", "heat_maps=false"),
-        "naive": lambda: naive(paths, model, looks_at_all=True),
-        "naive_30": lambda: naive(paths, model, looks_at_all=False),
-        "matmul": lambda: timed(lambda: child("matmul", num_videos=len(paths))),
+        "ours": lambda: run_ours(paths, model, folder),
+        "ours_one_worker": lambda: run_ours(paths, model, folder, "--workers", "1"),
+        "ours_no_heat_maps": lambda: run_ours(paths, model, folder, "--set", "heat_maps=false"),
+        "naive": lambda: run_naive(paths, model, looks_at_all=True),
+        "naive_30": lambda: run_naive(paths, model, looks_at_all=False),
+        "matmul": lambda: measure(lambda: run_child("matmul", num_videos=len(paths))),
     }
     if shutil.which("ffmpeg"):
-        measures["decode"] = lambda: timed(lambda: decode_all(paths))
+        measures["decode"] = lambda: measure(lambda: decode_all(paths))
     taken: dict[str, list[Numbers]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
@@ -116,23 +118,23 @@ def compare(paths: list[str], model: str, folder: Path, rounds: int) -> dict[str
     return result
 
 
-def naive(paths: list[str], model: str, *, looks_at_all: bool) -> Numbers:
+def run_naive(paths: list[str], model: str, *, looks_at_all: bool) -> Numbers:
     """A measurement of the naive scorer."""
-    return timed(lambda: child("naive", paths=paths, model=model, looks_at_all=looks_at_all))
+    return measure(lambda: run_child("naive", paths=paths, model=model, looks_at_all=looks_at_all))
 
 
-def timed(work: Callable[[], object]) -> Numbers:
+def measure(work: Callable[[], object]) -> Numbers:
     """CPU and wall seconds of processes that ``work`` starts and waits for."""
-    before, started = children_cpu_seconds(), time.perf_counter()
+    before, started = read_children_cpu_seconds(), time.perf_counter()
     work()
     return {
-        "cpu_seconds": children_cpu_seconds() - before,
+        "cpu_seconds": read_children_cpu_seconds() - before,
         "wall_seconds": time.perf_counter() - started,
     }
 
 
-def ours(paths: list[str], model: str, folder: Path, *options: str) -> Numbers:
-    """The whole command, with the time of its first answer and the shares of its stages."""
+def run_ours(paths: list[str], model: str, folder: Path, *options: str) -> Numbers:
+    """Run the whole command; measure the time of its first prediction and its stages."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     (folder / "list.txt").write_text("\n".join(paths), encoding="utf-8")
@@ -154,11 +156,11 @@ def ours(paths: list[str], model: str, folder: Path, *options: str) -> Numbers:
         if process.wait():
             sys.exit("the command failed")
 
-    found = timed(run)
+    found = measure(run)
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["statuses"] == {"ok": len(paths)}, summary
     stages = {f"{stage}_seconds": seconds for stage, seconds in summary["stage_seconds"].items()}
-    return {**found, "first_answer_seconds": first[0], **stages}
+    return {**found, "first_prediction_seconds": first[0], **stages}
 
 
 def decode_all(paths: list[str]) -> None:
@@ -168,8 +170,8 @@ def decode_all(paths: list[str]) -> None:
         subprocess.run(command, capture_output=True, check=False)
 
 
-def repeated(clip: dict[str, Any], folder: Path) -> str:
-    """The clip, again and again without coding it anew, for five minutes."""
+def repeat(clip: dict[str, Any], folder: Path) -> str:
+    """Repeat the clip for five minutes, without encoding it again."""
     path = folder / f"long{Path(clip['path']).suffix}"
     times = round(LONG_SECONDS / clip["seconds"])
     repeat = (*FFMPEG, "-stream_loop", str(times - 1), "-i", clip["path"], "-map", "0:v:0")
@@ -177,9 +179,9 @@ def repeated(clip: dict[str, Any], folder: Path) -> str:
     return str(path)
 
 
-def memory(paths: list[str], model: str, folder: Path) -> dict[str, Any]:
+def measure_memory(paths: list[str], model: str, folder: Path) -> dict[str, Any]:
     """Peaks of one run over more and more contents: copies with a few bytes more at the end."""
-    found = {}
+    measured = {}
     for times in (1, 4, 10):
         copies = folder / f"copies{times}"
         copies.mkdir()
@@ -188,8 +190,10 @@ def memory(paths: list[str], model: str, folder: Path) -> dict[str, Any]:
                 data = Path(path).read_bytes() + b"\0\0\0\x0cfree" + number.to_bytes(4)
                 (copies / f"{number} {Path(path).name}").write_bytes(data)
         out = str(folder / f"memory{times}")
-        found[f"{10 * times} videos"] = child("memory", folder=str(copies), model=model, out=out)
-    return found
+        measured[f"{10 * times} videos"] = run_child(
+            "memory", folder=str(copies), model=model, out=out
+        )
+    return measured
 
 
 if __name__ == "__main__":

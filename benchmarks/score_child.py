@@ -20,11 +20,11 @@ def main() -> None:
     """Do the work that the command line names, on what stdin says."""
     works: dict[str, Callable[..., dict[str, Any]]] = {
         "make_model": make_model,
-        "clips": clips,
-        "naive": naive,
-        "matmul": matmul,
-        "forward": forward,
-        "memory": memory,
+        "clips": find_clips,
+        "naive": score_naively,
+        "matmul": measure_matmul,
+        "forward": measure_forward,
+        "memory": measure_memory,
     }
     print(json.dumps(works[sys.argv[1]](**json.load(sys.stdin))))
 
@@ -33,8 +33,8 @@ def make_model(folder: str) -> dict[str, Any]:
     """A checkpoint of the main detector with random weights, and its ONNX files."""
     import torch
 
-    from models.aggregation import AGGREGATIONS
-    from models.detector import Detector
+    from models.metrics.aggregation import AGGREGATIONS
+    from models.network.detector import Detector
     from reelcheck.card import Calibration, ModelCard
     from reelcheck.config import PreprocessSettings
     from reelcheck.recipes import load_recipe
@@ -42,13 +42,13 @@ def make_model(folder: str) -> dict[str, Any]:
     from storage.checkpoints import save_checkpoint
     from storage.layout import ModelLayout
     from storage.weights import weights_to_bytes
-    from tasks.export import ensure_onnx_files
-    from tasks.faces.weights import configured_face_model_sha256
+    from tasks.checkpoints.export import ensure_onnx_files
+    from tasks.faces.detection.weights import hash_configured_face_model
 
     torch.manual_seed(0)
     settings = load_recipe("b3-transformer").train
     weights = weights_to_bytes(Detector(settings.detector).state_dict())
-    preprocessing = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    preprocessing = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     card = ModelCard(
         model_id=hashlib.sha256(weights).hexdigest()[:12],
         detector=settings.detector,
@@ -67,15 +67,15 @@ def make_model(folder: str) -> dict[str, Any]:
     return ensure_onnx_files(ModelLayout(Path(folder))).model_dump()
 
 
-def clips(folder: str, limit: int) -> dict[str, Any]:
-    """Videos in which a face can be judged, those nearest to ten seconds."""
+def find_clips(folder: str, limit: int) -> dict[str, Any]:
+    """Find videos in which a face can be scored, those nearest to ten seconds."""
     from reelcheck.config import PreprocessSettings
-    from tasks.discover import find_files
-    from tasks.faces.detect import FaceDetector
+    from tasks.faces.detection.detect import FaceDetector
+    from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
     from tasks.faces.video import extract_video
-    from tasks.faces.weights import configured_face_model_sha256, find_face_model
+    from tasks.intake.discover import find_files
 
-    model_sha256 = configured_face_model_sha256()
+    model_sha256 = hash_configured_face_model()
     settings = PreprocessSettings(face_model_sha256=model_sha256)
     found = []
     weights = find_face_model(model_sha256)
@@ -90,8 +90,8 @@ def clips(folder: str, limit: int) -> dict[str, Any]:
     return {"clips": found[:limit]}
 
 
-def naive(paths: list[str], model: str, *, looks_at_all: bool) -> dict[str, Any]:  # noqa: PLR0915
-    """Every frame read and looked at in full size, 30 of them judged by eager torch."""
+def score_naively(paths: list[str], model: str, *, looks_at_all: bool) -> dict[str, Any]:  # noqa: PLR0915
+    """Read every frame, search faces in full size, classify 30 frames by eager torch."""
     import cv2
     import mediapipe
     import numpy as np
@@ -99,17 +99,17 @@ def naive(paths: list[str], model: str, *, looks_at_all: bool) -> dict[str, Any]
     from mediapipe.tasks.python.core.base_options import BaseOptions
     from mediapipe.tasks.python.vision import FaceDetector, FaceDetectorOptions
 
-    from models.detector import Detector
+    from models.network.detector import Detector
     from storage.checkpoints import read_card
     from storage.layout import ModelLayout
     from storage.weights import read_weights
-    from tasks.faces.weights import configured_face_model_sha256, find_face_model
+    from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
 
     layout = ModelLayout(Path(model))
     network = Detector(read_card(layout).detector)
     network.load_state_dict(read_weights(layout.weights_path))
     network = network.eval().to(memory_format=torch.contiguous_format)
-    face_model = str(find_face_model(configured_face_model_sha256()))
+    face_model = str(find_face_model(hash_configured_face_model()))
     options = FaceDetectorOptions(base_options=BaseOptions(model_asset_path=face_model))
     logits = []
     with FaceDetector.create_from_options(options) as detector, torch.inference_mode():
@@ -133,7 +133,7 @@ def naive(paths: list[str], model: str, *, looks_at_all: bool) -> dict[str, Any]
             if crops:
                 frames = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
                 seconds = torch.arange(len(crops))[None].float()
-                answer = network.judge_features(
+                answer = network.classify_features(
                     network.encode(frames)[None], seconds, torch.ones(seconds.shape).bool()
                 )
                 logits.append(float(answer.logits_B))
@@ -151,7 +151,7 @@ def cut(rgb: Any, box: Any) -> Any:
     return cv2.resize(padded[y : y + 2 * half, x : x + 2 * half], (SIDE, SIDE))
 
 
-def matmul(num_videos: int) -> dict[str, Any]:
+def measure_matmul(num_videos: int) -> dict[str, Any]:
     """As much arithmetic as the network does for these videos, as large matrix products."""
     import numpy as np
 
@@ -164,24 +164,24 @@ def matmul(num_videos: int) -> dict[str, Any]:
     return {}
 
 
-def forward(model: str) -> dict[str, Any]:
+def measure_forward(model: str) -> dict[str, Any]:
     """Milliseconds per frame of each runtime on one thread, medians of 5, and differences."""
     import statistics
 
     import numpy as np
     import torch
 
-    from models.runtime import OnnxRuntime, OpenVINORuntime, encode_all
-    from models.torch_runtime import TorchRuntime
+    from models.interop.runtime import OnnxRuntime, OpenVINORuntime, encode_all
+    from models.interop.torch_runtime import TorchRuntime
     from storage.layout import ModelLayout
-    from tasks.networks import load_detector
+    from tasks.checkpoints.torch_model import load_detector
 
     layout = ModelLayout(Path(model))
     torch.set_num_threads(1)
     detector = load_detector(layout.path, json.loads(layout.card_path.read_text())["model_id"])
     eager = TorchRuntime(detector)
     eager.batch_size = NUM_FRAMES
-    files = (layout.encoder_path, layout.judge_path)
+    files = (layout.encoder_path, layout.head_path)
     runtimes = {
         "eager": eager,
         "openvino": OpenVINORuntime(*files, num_threads=1),
@@ -195,7 +195,7 @@ def forward(model: str) -> dict[str, Any]:
         for name, runtime in runtimes.items():
             started = time.process_time()
             [(_, features)] = encode_all(runtime, [(None, frames)])
-            logits[name] = runtime.judge(features, seconds).logit
+            logits[name] = runtime.classify(features, seconds).logit
             spent[name].append((time.process_time() - started) / NUM_FRAMES * 1000)
     nchw = detector.to(memory_format=torch.contiguous_format)
     plain = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
@@ -210,9 +210,9 @@ def forward(model: str) -> dict[str, Any]:
     return {"milliseconds": milliseconds, "logit": logits["eager"], "differences": differences}
 
 
-def memory(folder: str, model: str, out: str) -> dict[str, Any]:
+def measure_memory(folder: str, model: str, out: str) -> dict[str, Any]:
     """Peak memory of a run in this process and in its decode processes, MB."""
-    from tasks.score import ScoreRequest, score_files
+    from tasks.scoring.score import ScoreRequest, score_files
 
     request = ScoreRequest(sources=(folder,), model=Path(model), out=Path(out))
     scored = score_files(request)

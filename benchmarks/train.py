@@ -1,4 +1,4 @@
-"""What a training step costs, what makes it cheaper, and whether the data keeps up.
+"""Cost of a training step, by setting, and of the data that it needs.
 
     python benchmarks/train.py [--backbone NAME ...] [--batch-size 8] [--steps 4] [--rounds 5]
         [--device cpu|cuda] [--store STORE] [--recipe b3-transformer] [--compile | --no-compile]
@@ -46,13 +46,18 @@ from storage.layout import find_preprocessed
 
 Run = Callable[..., Numbers]
 NUM_VIDEOS, NUM_FRAMES, SIDE = 64, 30, 112
-IMPORTED = ["models.dataset", "models.detector", "models.optimiser", "models.sampling"]
+IMPORTED = [
+    "models.data.dataset",
+    "models.network.detector",
+    "models.training.optimiser",
+    "models.data.sampling",
+]
 
 
 def main() -> None:
     """Measure and print."""
-    options = parsed()
-    report: dict[str, Any] = {"machine": machine(options), "backbones": {}}
+    options = parse_arguments()
+    report: dict[str, Any] = {"machine": describe_machine(options), "backbones": {}}
     # One process imports everything, and all others are its copies.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
@@ -74,21 +79,21 @@ def main() -> None:
                 device=options.device,
                 num_threads=options.threads,
             )
-            kinds = variants(options)
+            kinds = list_variants(options)
             # One after the other, in processes that end: they keep what they free.
             memory = {
-                name: in_process(context, train_child.measure_memory, plan, variant)
+                name: run_in_process(context, train_child.measure_memory, plan, variant)
                 for name, variant in kinds.items()
             }
-            with process_of(context) as process:
+            with open_process(context) as process:
                 steps = compare(process, plan, kinds, options.rounds)
                 steps = {name: {**steps[name], **memory[name]} for name in kinds}
                 show(f"{backbone}: steps", steps)
-                limits = against_limits(process, plan, kinds["reference"], steps["reference"])
+                limits = compare_with_limits(process, plan, kinds["reference"], steps["reference"])
                 show(f"{backbone}: limits", {"reference": limits})
                 report["backbones"][backbone] = {"steps": steps, "limits": limits}
                 if number == 0:
-                    report["loader"] = loader(process, plan, options.rounds)
+                    report["loader"] = measure_loader(process, plan, options.rounds)
                     show("loader", report["loader"])
                     report["waiting"] = {
                         f"{workers} workers": process(
@@ -100,7 +105,7 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Options; what is not given depends on the device."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -127,7 +132,7 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def variants(options: argparse.Namespace) -> dict[str, Variant]:
+def list_variants(options: argparse.Namespace) -> dict[str, Variant]:
     """The reference, and what differs from it in one thing."""
     first, second = ("bf16", "fp32") if options.device == "cuda" else ("fp32", "bf16")
     reference = Variant(precision=first)
@@ -143,7 +148,7 @@ def variants(options: argparse.Namespace) -> dict[str, Variant]:
 
 
 @contextmanager
-def process_of(context: Any) -> Iterator[Run]:
+def open_process(context: Any) -> Iterator[Run]:
     """Gives a function that runs functions of ``train_child`` in one other process."""
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
 
@@ -156,9 +161,9 @@ def process_of(context: Any) -> Iterator[Run]:
         yield run
 
 
-def in_process(context: Any, function: Run, *arguments: object) -> Numbers:
+def run_in_process(context: Any, function: Run, *arguments: object) -> Numbers:
     """The result of a process that does nothing else."""
-    with process_of(context) as process:
+    with open_process(context) as process:
         return process(function, *arguments)
 
 
@@ -170,23 +175,23 @@ def compare(process: Run, plan: Plan, kinds: dict[str, Variant], rounds: int) ->
         shift = number % len(names)  # nobody is always first
         for name in names[shift:] + names[:shift]:
             taken[name].append(process(train_child.measure_steps, plan, kinds[name], number))
-    return {name: summary(numbers, taken["reference"]) for name, numbers in taken.items()}
+    return {name: summarise(numbers, taken["reference"]) for name, numbers in taken.items()}
 
 
-def summary(numbers: Sequence[Numbers], reference: Sequence[Numbers]) -> Numbers:
+def summarise(numbers: Sequence[Numbers], reference: Sequence[Numbers]) -> Numbers:
     """Medians of all rounds; the ratio with its lowest and highest value."""
     ratios = [
         own["seconds"] / other["seconds"] for own, other in zip(numbers, reference, strict=True)
     ]
     return {
-        **medians(numbers),
+        **take_medians(numbers),
         "seconds_over_reference": statistics.median(ratios),
         "lowest": min(ratios),
         "highest": max(ratios),
     }
 
 
-def against_limits(process: Run, plan: Plan, reference: Variant, steps: Numbers) -> Numbers:
+def compare_with_limits(process: Run, plan: Plan, reference: Variant, steps: Numbers) -> Numbers:
     """How close the reference comes to what this machine could do at best."""
     limits = process(train_child.measure_limits, plan, reference)
     arithmetic = limits["flop_per_image"] / limits["matmul_flop_per_second"]
@@ -199,7 +204,7 @@ def against_limits(process: Run, plan: Plan, reference: Variant, steps: Numbers)
     }
 
 
-def loader(process: Run, plan: Plan, rounds: int) -> dict[str, Numbers]:
+def measure_loader(process: Run, plan: Plan, rounds: int) -> dict[str, Numbers]:
     """One process that only prepares batches, with and without the recipe's changes, in turn."""
     taken: dict[str, list[Numbers]] = {"recipe": [], "no changes": []}
     for number in range(rounds):
@@ -208,10 +213,10 @@ def loader(process: Run, plan: Plan, rounds: int) -> dict[str, Numbers]:
             numbers.append(
                 process(train_child.measure_loader, plan, with_changes=changes, number=number)
             )
-    return {name: medians(numbers) for name, numbers in taken.items()}
+    return {name: take_medians(numbers) for name, numbers in taken.items()}
 
 
-def medians(numbers: Sequence[Numbers]) -> Numbers:
+def take_medians(numbers: Sequence[Numbers]) -> Numbers:
     """Of each figure over the rounds."""
     return {key: statistics.median(n[key] for n in numbers) for key in numbers[0]}
 
@@ -226,8 +231,8 @@ def show(title: str, rows: dict[str, Numbers]) -> None:
     sys.stdout.flush()
 
 
-def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """What the figures belong to."""
+def describe_machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Machine and versions that the figures belong to."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     is_cuda = options.device == "cuda"

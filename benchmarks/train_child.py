@@ -1,4 +1,4 @@
-"""What ``train.py`` measures in other processes: training steps of each kind, and the loader.
+"""Measurements that ``train.py`` makes in other processes: steps of each kind, and the loader.
 
 Weights are random, which costs the same as trained ones. Nothing here needs Lightning.
 """
@@ -18,13 +18,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.batching import Batch, collate
-from models.dataset import CropDataset, Draw
-from models.detector import Detector
-from models.judges import Detection
-from models.loss import detection_loss
-from models.optimiser import create_optimiser
-from models.sampling import EpochSampler
+from models.data.batching import Batch, collate
+from models.data.dataset import CropDataset, Draw
+from models.data.sampling import EpochSampler
+from models.network.detector import Detector
+from models.network.heads import Detection
+from models.training.loss import compute_loss
+from models.training.optimiser import create_optimiser
 from reelcheck.recipes import load_recipe
 from reelcheck.records import CropSequence
 from reelcheck.train_config import AugmentSettings, TrainSettings
@@ -42,7 +42,7 @@ _WARM_UP = 1_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What all variants have in common."""
+    """Settings that all variants share."""
 
     recipe: str
     backbone: str
@@ -103,8 +103,8 @@ class Trainee:
 
     def batches(self, number: int, *, num_batches: int) -> list[Batch]:
         """Those of a round, the same for every variant, on the device and laid out for it."""
-        draws = _draws(self.plan, first_epoch=number, num_batches=num_batches)
-        loader = _loader(self.plan, draws, self.plan.settings.augment)
+        draws = _take_draws(self.plan, first_epoch=number, num_batches=num_batches)
+        loader = _make_loader(self.plan, draws, self.plan.settings.augment)
         return [self._laid_out(batch.to(self.device)) for batch in loader]
 
     def _laid_out(self, batch: Batch) -> Batch:
@@ -124,12 +124,12 @@ class Trainee:
             self.device.type, torch.bfloat16, enabled=self.variant.precision == "bf16"
         ):
             detection = self._padded(batch) if self.variant.is_padded else self.detector(batch)
-            return detection_loss(detection, batch, pos_weight=1.0, frame_loss_weight=0.5)
+            return compute_loss(detection, batch, pos_weight=1.0, frame_loss_weight=0.5)
 
     def _padded(self, batch: Batch) -> Detection:
         features_ND = self.detector.backbone(self.detector.to_input(batch.frames_NCHW))
         features_BTD = features_ND.unflatten(0, batch.mask_BT.shape)
-        detection: Detection = self.detector.judge(features_BTD, batch.seconds_BT, batch.mask_BT)
+        detection: Detection = self.detector.head(features_BTD, batch.seconds_BT, batch.mask_BT)
         return detection
 
     def step(self, batch: Batch) -> None:
@@ -149,13 +149,13 @@ class Trainee:
 
 
 @lru_cache
-def _trainee(plan: Plan, variant: Variant) -> Trainee:
+def _make_trainee(plan: Plan, variant: Variant) -> Trainee:
     return Trainee(plan, variant)
 
 
 def measure_steps(plan: Plan, variant: Variant, number: int) -> Numbers:
     """One round; before the first one the detector is built, compiled and warmed up."""
-    trainee = _trainee(plan, variant)
+    trainee = _make_trainee(plan, variant)
     batches = trainee.batches(number, num_batches=plan.num_steps)
     num_images = sum(int(batch.mask_BT.sum()) for batch in batches)
     started = trainee.clock()
@@ -173,25 +173,25 @@ def measure_steps(plan: Plan, variant: Variant, number: int) -> Numbers:
 
 def measure_memory(plan: Plan, variant: Variant) -> Numbers:
     """Peak of the first step, with weights and optimiser; in a process that did nothing before."""
-    before = _resident_bytes()
+    before = _read_resident_bytes()
     trainee = Trainee(plan, variant)
     is_cuda = trainee.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if is_cuda else _peak_resident_bytes() - before
+    peak = torch.cuda.max_memory_allocated() if is_cuda else _read_peak_resident_bytes() - before
     return {"peak_gib": peak / 2**30}
 
 
 def measure_limits(plan: Plan, variant: Variant) -> Numbers:
-    """What bounds a step: its arithmetic and its memory traffic, and this machine's rates of both.
+    """Bounds of a step: its arithmetic and its memory traffic, and this machine's rates of both.
 
     Arithmetic is three times that of the forward pass. Traffic is what torch saves for the backward
     pass, written once and read once: less than any real step moves.
     """
-    trainee = _trainee(plan, variant)
+    trainee = _make_trainee(plan, variant)
     [batch] = trainee.batches(_WARM_UP, num_batches=1)
     num_images = len(batch.frames_NCHW)
     with FlopCounterMode(display=False) as counter:
         trainee.loss(batch)
-    saved_bytes = _saved_bytes(trainee, batch)
+    saved_bytes = _count_saved_bytes(trainee, batch)
     is_cuda = trainee.device.type == "cuda"
     side = 8192 if is_cuda else 1024
     dtype = torch.bfloat16 if variant.precision == "bf16" else torch.float32
@@ -201,14 +201,14 @@ def measure_limits(plan: Plan, variant: Variant) -> Numbers:
     return {
         "flop_per_image": 3 * counter.get_total_flops() / num_images,
         "saved_bytes_per_image": saved_bytes / num_images,
-        "matmul_flop_per_second": 2 * side**3 / _seconds(trainee, lambda: torch.mm(a, b)),
+        "matmul_flop_per_second": 2 * side**3 / _measure_seconds(trainee, lambda: torch.mm(a, b)),
         "copied_bytes_per_second": 2
         * len(from_bytes)
-        / _seconds(trainee, lambda: to_bytes.copy_(from_bytes)),
+        / _measure_seconds(trainee, lambda: to_bytes.copy_(from_bytes)),
     }
 
 
-def _saved_bytes(trainee: Trainee, batch: Batch) -> int:
+def _count_saved_bytes(trainee: Trainee, batch: Batch) -> int:
     """Of distinct tensors that the forward pass keeps, without the weights."""
     weights = {p.untyped_storage().data_ptr() for p in trainee.detector.parameters()}
     kept: dict[int, int] = {}
@@ -224,7 +224,7 @@ def _saved_bytes(trainee: Trainee, batch: Batch) -> int:
     return sum(nbytes for address, nbytes in kept.items() if address not in weights)
 
 
-def _seconds(trainee: Trainee, work: Callable[[], object]) -> float:
+def _measure_seconds(trainee: Trainee, work: Callable[[], object]) -> float:
     """Shortest of ten runs after a first one."""
     work()
     times = []
@@ -236,12 +236,12 @@ def _seconds(trainee: Trainee, work: Callable[[], object]) -> float:
 
 
 def measure_loader(plan: Plan, *, with_changes: bool, number: int) -> Numbers:
-    """What one process delivers, per CPU second, when nothing else is done."""
+    """Measure the items per CPU second of one process that does nothing else."""
     torch.set_num_threads(1)
     augment = plan.settings.augment if with_changes else _NO_CHANGES
-    draws = _draws(plan, first_epoch=number, num_batches=16)
+    draws = _take_draws(plan, first_epoch=number, num_batches=16)
     started = time.process_time()
-    num_images = sum(len(batch.frames_NCHW) for batch in _loader(plan, draws, augment))
+    num_images = sum(len(batch.frames_NCHW) for batch in _make_loader(plan, draws, augment))
     seconds = time.process_time() - started
     return {
         "seconds": seconds,
@@ -252,12 +252,12 @@ def measure_loader(plan: Plan, *, with_changes: bool, number: int) -> Numbers:
 
 def measure_waiting(plan: Plan, variant: Variant, num_workers: int) -> Numbers:
     """Share of wall time that a training loop waits for its next batch."""
-    trainee = _trainee(plan, variant)
+    trainee = _make_trainee(plan, variant)
     # Batches that were prepared before the clock starts are used up first.
     num_first = 1 + 2 * num_workers
     num_steps = max(_NUM_WAITING_STEPS, plan.num_steps)
-    draws = _draws(plan, first_epoch=0, num_batches=num_first + num_steps)
-    batches = iter(_loader(plan, draws, plan.settings.augment, num_workers=num_workers))
+    draws = _take_draws(plan, first_epoch=0, num_batches=num_first + num_steps)
+    batches = iter(_make_loader(plan, draws, plan.settings.augment, num_workers=num_workers))
     for _ in range(num_first):
         trainee.step(next(batches).to(trainee.device))
     trainee.clock()
@@ -276,24 +276,24 @@ def measure_waiting(plan: Plan, variant: Variant, num_workers: int) -> Numbers:
     }
 
 
-def _draws(plan: Plan, *, first_epoch: int, num_batches: int) -> list[Draw]:
-    sampler = EpochSampler(_rows(plan.store), plan.settings)
+def _take_draws(plan: Plan, *, first_epoch: int, num_batches: int) -> list[Draw]:
+    sampler = EpochSampler(_read_rows(plan.store), plan.settings)
     wanted = num_batches * plan.batch_size
-    return [draw for draw, _ in zip(_endless(sampler, first_epoch), range(wanted), strict=False)]
+    return [draw for draw, _ in zip(_repeat(sampler, first_epoch), range(wanted), strict=False)]
 
 
-def _endless(sampler: EpochSampler, epoch: int) -> Iterator[Draw]:
+def _repeat(sampler: EpochSampler, epoch: int) -> Iterator[Draw]:
     while True:
         yield from sampler.draws(epoch)
         epoch += _WARM_UP + 1  # never the draws of another round
 
 
-def _loader(
+def _make_loader(
     plan: Plan, draws: list[Draw], augment: AugmentSettings, *, num_workers: int = 0
 ) -> DataLoader[Batch]:
     settings = plan.settings.model_copy(update={"augment": augment})
     return DataLoader(
-        CropDataset(StoreLayout(plan.store), _rows(plan.store), training=settings),  # type: ignore[arg-type]
+        CropDataset(StoreLayout(plan.store), _read_rows(plan.store), training=settings),  # type: ignore[arg-type]
         sampler=draws,
         batch_size=plan.batch_size,
         collate_fn=collate,
@@ -304,7 +304,7 @@ def _loader(
 
 
 @lru_cache(maxsize=1)
-def _rows(store: Path) -> list[Row]:
+def _read_rows(store: Path) -> list[Row]:
     rows = read_rows(StoreLayout(store).manifest_path, MANIFEST)
     return [row for row in rows if row["label"] is not None]
 
@@ -336,15 +336,15 @@ def write_random_store(store: Path, *, num_videos: int, num_frames: int, side: i
                 keypoints_xy=((0.36, 0.36, 0.65, 0.37, 0.5, 0.54, 0.5, 0.69, 0.2, 0.4, 0.8, 0.4),)
                 * num_frames,
             )
-            part, place = writer.append(sequence)
+            crop_file, crop_row = writer.append(sequence)
             known = {name: value for name, value in vars(sequence).items() if name != "crops_THWC"}
             rows.append(
                 {
                     **known,
                     "num_frames": num_frames,
                     "shard": "random",
-                    "part": part,
-                    "row": place,
+                    "crop_file": crop_file,
+                    "crop_row": crop_row,
                     "face_pixels": float(side),
                     "path": f"{number}.mp4",
                     "label": number % 2,
@@ -354,13 +354,13 @@ def write_random_store(store: Path, *, num_videos: int, num_frames: int, side: i
     write_table(layout.manifest_path, rows, MANIFEST)
 
 
-def _resident_bytes() -> int:
+def _read_resident_bytes() -> int:
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def _peak_resident_bytes() -> int:
+def _read_peak_resident_bytes() -> int:
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = Path("/proc/self/status").read_text().splitlines()

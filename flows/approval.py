@@ -1,7 +1,7 @@
-"""A person has the last word on a promotion, where that is wanted.
+"""Ask a person to approve a promotion.
 
-In a run of a deployment Prefect's form asks. Anywhere else nobody would see it: the version is left
-as it is, and the reason names the command that puts it into use.
+A run of a deployment shows Prefect's form. In any other run nobody would see the form: the version
+is not promoted, and the reason names the command that puts it into use.
 """
 
 from dataclasses import replace
@@ -11,24 +11,24 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 from prefect.states import Running
 
-from tasks.gate import Decision
+from tasks.registry.gate import Decision
 
 _POLL_SECONDS = 5
 
 
 class Approval(RunInput):
-    """The form."""
+    """The form that a person fills in."""
 
     promote: bool
     name: str
 
 
-def waiting(decision: Decision, command: str) -> Decision:
-    """What is on record while nobody has answered.
+def hold_for_approval(decision: Decision, command: str) -> Decision:
+    """Change a promotion into a decision that waits for a person.
 
     Args:
-        decision: what the gate says: promote.
-        command: what puts the version into use.
+        decision: the gate's promotion.
+        command: command that puts the version into use.
     """
     return replace(
         decision,
@@ -39,25 +39,25 @@ def waiting(decision: Decision, command: str) -> Decision:
     )
 
 
-def asked(decision: Decision, command: str, *, question: str, hours: float) -> Decision:
-    """The decision after a person was asked; the run pauses meanwhile, and keeps its worker.
+def ask_for_approval(decision: Decision, command: str, *, question: str, hours: float) -> Decision:
+    """Ask a person and return the decision; the run pauses meanwhile, and keeps its worker.
 
     Args:
-        decision: what the gate says: promote.
-        command: what puts the version into use.
+        decision: the gate's promotion.
+        command: command that puts the version into use.
         question: Markdown above the form.
         hours: how long to wait.
     """
     if runtime.deployment.id is None:
-        return waiting(decision, command)
+        return hold_for_approval(decision, command)
     form = Approval.with_initial_data(description=question)
     try:
         answer = pause_flow_run(
             wait_for_input=form, timeout=round(3600 * hours), poll_interval=_POLL_SECONDS
         )
     except FlowPauseTimeout:
-        _go_on()
-        return waiting(decision, command)
+        _leave_pause()
+        return hold_for_approval(decision, command)
     who = answer.name.strip() or "a person"
     if answer.promote:
         return replace(decision, decided_by=who)
@@ -65,7 +65,7 @@ def asked(decision: Decision, command: str, *, question: str, hours: float) -> D
     return replace(decision, promoted=False, reason=reason, decided_by=who)
 
 
-def _go_on() -> None:
-    """Leave the pause: the server takes a run whose pause has run out for failed."""
+def _leave_pause() -> None:
+    """Leave the pause: the server would mark a run as failed whose pause has timed out."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(runtime.flow_run.id, Running(), force=True)

@@ -1,7 +1,7 @@
-"""The whole pipeline on rendered faces: no data, no downloads but the face detector's weights.
+"""The whole pipeline on rendered faces; it downloads nothing but the face detector's weights.
 
-The faces are drawn and the fakes are blended drawings: the demo proves that the machinery works,
-and says nothing about the detection of real deepfakes.
+The faces are drawn and the fakes are blended drawings: the demo proves that the pipeline works, and
+says nothing about the detection of real deepfakes.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from pathlib import Path
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess
 from flows.score import score
-from flows.train import split, train
-from models.evaluation import Evaluation
+from flows.split import split_store
+from flows.train import train
+from models.metrics.evaluation import Evaluation
 from reelcheck.config import RunSettings, SplitSettings
-from reelcheck.progress import progress_bar
+from reelcheck.progress import show_progress
 from reelcheck.recipes import load_recipe
 from storage.atomic import write_text
 from storage.outputs import ScoreLayout
-from storage.tables import Row
+from storage.rows import ScoreRow
 from tasks.synthetic.dataset import SyntheticSettings, generate_dataset
 
 SYNTHETIC_NOTE = (
@@ -29,12 +30,12 @@ _RECIPE = "b3-transformer-fast"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made."""
+    """Outputs of the demo."""
 
     model: Path
     table: Path
     figures: Evaluation
-    scores: list[Row]
+    scores: list[ScoreRow]
 
 
 def run_demo(
@@ -45,13 +46,13 @@ def run_demo(
     Args:
         out: folder for everything.
         num_identities: rendered people, even.
-        seed: of the faces, the split and the training.
-        run: how to preprocess.
+        seed: seed of the faces, the split and the training.
+        run: how to use the machine.
 
     Raises:
         SettingsError: the folder holds another demo, or a number is not allowed.
     """
-    # Twice the seed: the faces of no inbox are those of any demo's training set.
+    # Even seeds render training sets, odd seeds render inboxes: no face is in both.
     settings = SyntheticSettings(num_identities=num_identities, seed=2 * seed)
     labels = _render(out / "data", settings, description="render training videos")
     inbox = SyntheticSettings(num_identities=8, clips_per_identity=1, seed=2 * seed + 1)
@@ -59,22 +60,22 @@ def run_demo(
     _add_bad_files(out / "inbox" / "videos")
     store, model = out / "store", out / "model"
     preprocess(labels.parent / "videos", store, labels=labels, run=run)
-    split(store, SplitSettings(seed=seed))
+    split_store(store, SplitSettings(seed=seed))
     recipe = load_recipe(_RECIPE).train
     train(store, model, settings=recipe.model_copy(update={"seed": seed}), notes=(SYNTHETIC_NOTE,))
     figures = evaluate(store, model, report=True)
-    scores = score(out / "inbox" / "videos", model, out / "scores", run=run)
-    return DemoResult(model, ScoreLayout(out / "scores").csv_path, figures, scores)
+    scored = score(out / "inbox" / "videos", model, out / "scores", run=run)
+    return DemoResult(model, ScoreLayout(out / "scores").csv_path, figures, scored.rows)
 
 
 def _render(folder: Path, settings: SyntheticSettings, *, description: str) -> Path:
     num_videos = settings.num_identities * settings.clips_per_identity * 2
-    with progress_bar(total=num_videos, description=description, unit="videos") as bar:
+    with show_progress(total=num_videos, description=description, unit="videos") as bar:
         return generate_dataset(folder, settings, on_video=lambda: bar.update(1))
 
 
 def _add_bad_files(folder: Path) -> None:
-    """Files that every real folder has: they must become rows, never scores."""
+    """Add files that every real folder has: they must become rows, never scores."""
     bad = folder / "bad"
     if not bad.exists():
         write_text(bad / "empty.mp4", "")

@@ -1,4 +1,4 @@
-"""What is registered with a Prefect server: work pool, deployments, what becomes of dead runs."""
+"""Work pool, deployments and an automation for dead runs, registered with a Prefect server."""
 
 import os
 import subprocess
@@ -21,8 +21,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
-from flows.serve import WORK_POOL, require_deployments_file
-from reelcheck.errors import ServerError, SettingsError
+from flows.serve import WORK_POOL, require_deployments_file, require_server_address
+from reelcheck.errors import ServerError
 
 _ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended")
@@ -31,7 +31,7 @@ _SILENCE = timedelta(minutes=10)
 
 
 def deploy(folder: Path) -> None:
-    """Register every deployment with the server of ``PREFECT_API_URL``; again changes nothing.
+    """Register every deployment with the server of ``PREFECT_API_URL``; a repeat changes nothing.
 
     A work pool that exists is left as it is: it may be of any type.
 
@@ -43,11 +43,7 @@ def deploy(folder: Path) -> None:
         ServerError: the server refuses.
     """
     require_deployments_file(folder)
-    if not os.environ.get("PREFECT_API_URL"):
-        raise SettingsError(
-            "PREFECT_API_URL is not set: give the server's address, such as "
-            "http://127.0.0.1:4200/api, or use `reelcheck serve`, which starts a server"
-        )
+    require_server_address()
     with get_client(sync_client=True) as client:
         _ensure_work_pool(client)
         # Its own cwd is not enough: prefect.yaml names the folder by the variable.
@@ -66,15 +62,15 @@ def deploy(folder: Path) -> None:
 
 
 def end_lost_runs(worker: str) -> int:
-    """Mark what a worker of this machine has left behind, its process gone, as crashed.
+    """Mark the runs of a stopped worker of this machine as crashed, where their process is gone.
 
-    Their places among the runs at once become free with it.
+    Their concurrency slots become free.
 
     Args:
         worker: name of a worker that is not running now.
 
     Returns:
-        How many there were.
+        The number of runs.
     """
     with get_client(sync_client=True) as client:
         active = client.read_flow_runs(
@@ -138,4 +134,4 @@ DEAD_RUNS = AutomationCore(
         )
     ],
 )
-"""Its place among the runs at once is free after 5 minutes already: Prefect's lease ends."""
+"""A dead run's concurrency slot is free after 5 minutes already: Prefect's lease ends."""

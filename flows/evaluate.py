@@ -6,53 +6,53 @@ from typing import Literal
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from models.evaluation import Evaluation
+from models.metrics.evaluation import Evaluation
 from reelcheck.config import RunSettings
-from reelcheck.perturbations import named_perturbations
-from reelcheck.places import Place
-from storage.copies import reading, writing
+from reelcheck.locations import Location
+from reelcheck.perturbations import parse_perturbations
 from storage.layout import ModelLayout, find_preprocessed
-from tasks import evaluate as evaluate_step
-from tasks.evaluation_sections import evaluation_sections, sections_markdown
+from storage.object_store.copies import open_for_reading, open_for_writing
+from tasks.evaluation.sections import describe_evaluation, format_sections
+from tasks.evaluation.steps import evaluate_step
 
 
 @flow(name="evaluate", validate_parameters=True)
 def evaluate(
-    store: Place,
-    model: Place,
-    part: Literal["train", "val", "test"] = "test",
+    store: Location,
+    model: Location,
+    split: Literal["train", "val", "test"] = "test",
     preprocessing: str | None = None,
-    out: Place | None = None,
+    out: Location | None = None,
     perturb: tuple[str, ...] = (),
     run: RunSettings | None = None,
     *,
     report: bool = False,
 ) -> Evaluation:
-    """Measure a model on one part of a store's split.
+    """Measure a model on one split of a store.
 
     Args:
         store: a preprocessed, labelled, split store, by path or URL.
         model: a checkpoint folder, by path or URL.
-        part: which part; a model refuses what it has learned from.
+        split: videos to measure on; a model refuses videos that it has learned from.
         preprocessing: hash of the preprocessing to use, if the store holds several.
-        out: folder to write to; None: evaluations/PART-SPLIT in the model's folder.
-        perturb: what the videos go through as well: ``default``, or names such as ``jpeg 50``.
+        out: folder to write to; None: evaluations/SPLIT-HASH in the model's folder.
+        perturb: perturbations of the videos: ``default``, or names such as ``jpeg 50``.
         run: how to use the machine; None: the defaults.
-        report: write pictures, a page and a model card, too.
+        report: write pictures, a report and a model card, too.
     """
     with ExitStack() as stack:
-        store_dir = stack.enter_context(reading(store))
-        # An evaluation is kept in the model's folder unless another place is named.
-        kept = stack.enter_context(writing(model if out is None else out)).path
-        model_dir = kept if out is None else stack.enter_context(reading(model))
-        found = evaluate_step.evaluate(
+        store_dir = stack.enter_context(open_for_reading(store))
+        # An evaluation is kept in the model's folder unless another folder is named.
+        kept = stack.enter_context(open_for_writing(model if out is None else out)).path
+        model_dir = kept if out is None else stack.enter_context(open_for_reading(model))
+        evaluation = evaluate_step(
             find_preprocessed(store_dir, preprocessing),
             ModelLayout(model_dir),
-            part=part,
+            split=split,
             out=None if out is None else kept,
-            perturbations=named_perturbations(perturb),
+            perturbations=parse_perturbations(perturb),
             run=run,
             with_report=report,
         )
-    create_markdown_artifact(sections_markdown(evaluation_sections(found)), key="evaluation")
-    return found
+    create_markdown_artifact(format_sections(describe_evaluation(evaluation)), key="evaluation")
+    return evaluation

@@ -3,47 +3,47 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
-from flows.spread import RUNS_ALONE, hash_spread, spread
+from flows.spread import choose_hashing, spread_shards
 from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
-from reelcheck.cores import spent_cpu_seconds
-from reelcheck.places import Place, is_url
-from reelcheck.progress import progress_bar, video_progress
+from reelcheck.cores import measure_cpu_seconds
+from reelcheck.locations import Location, is_url
+from reelcheck.progress import show_video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
-from storage.copies import reading_file, writing
-from storage.layout import StoreLayout, is_no_crops, preprocessed
-from storage.lock import run_lock
-from tasks.collect import collect_tables
-from tasks.decode_pool import DecodePool
-from tasks.discover import contents_of, discover, is_whole_folder, plan_shards
-from tasks.extract import ExtractWork, extract_shard, extract_shard_alone
-from tasks.faces.weights import configured_face_model_sha256, find_face_model
-from tasks.summary import PreprocessSummary, WorkDone, as_json, as_markdown, summarise
-
-# The pool cannot be part of a cache key: it is processes.
-_extract_shard = task(
-    name="extract shard", task_run_name="extract {shard.name}", cache_policy=NO_CACHE
-)(extract_shard)
-_extract_shard_alone = task(
-    name="extract shard",
-    task_run_name="extract {shard.name}",
-    **RUNS_ALONE,
-)(extract_shard_alone)
+from storage.layout import StoreLayout, is_no_crops, locate_preprocessed
+from storage.lock import hold_run_lock
+from storage.object_store.copies import fetch_file, open_for_writing
+from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
+from tasks.intake.discover import is_whole_folder
+from tasks.intake.shards import find_contents, plan_shards
+from tasks.intake.steps import discover_step
+from tasks.preprocessing.decode_pool import DecodePool
+from tasks.preprocessing.extract import ExtractWork
+from tasks.preprocessing.steps import (
+    collect_tables_step,
+    extract_shard_anywhere_step,
+    extract_shard_step,
+)
+from tasks.preprocessing.summary import (
+    PreprocessSummary,
+    WorkDone,
+    format_json,
+    format_markdown,
+    summarise,
+)
 
 
 @flow(name="preprocess", validate_parameters=True)
 def preprocess(
-    source: Place,
-    store: Place,
-    labels: Place | None = None,
+    source: Location,
+    store: Location,
+    labels: Location | None = None,
     settings: PreprocessSettings | None = None,
     run: RunSettings | None = None,
     exclude: Path | None = None,
@@ -56,40 +56,42 @@ def preprocess(
     Args:
         source: folder of videos (searched through), or one video; path or URL.
         store: folder to write to, path or URL; may hold several preprocessings and sources.
-        labels: CSV of path, label and what else is known (``tasks/labels.py``); None: folder names.
+        labels: CSV of path, label and more (``tasks/intake/labels.py``); None: folder
+            names.
         settings: what the crops look like; None: the defaults.
         run: how to use the machine; None: the defaults.
-        exclude: a folder inside the source that is not input.
-        dataset_layout: public data set whose layout tells the labels (``tasks/layouts.py``).
+        exclude: a folder inside the source to leave out.
+        dataset_layout: public data set whose folders tell the labels
+            (``tasks/intake/dataset_layouts.py``).
         retry_failed: try failed videos again, too.
 
     Returns:
-        What was done and what it cost; also in the store's ``summary.json``.
+        Counts and times; also in the store's ``summary.json``.
 
     Raises:
         SettingsError: both ``labels`` and ``dataset_layout``.
         StoreError: another run is writing to this preprocessing of the store.
     """
-    started, cpu_started = time.perf_counter(), spent_cpu_seconds()
-    settings = settings or PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    started, cpu_started = time.perf_counter(), measure_cpu_seconds()
+    settings = settings or PreprocessSettings(face_model_sha256=hash_configured_face_model())
     run = run or RunSettings()
-    # First, because without it all the rest would be for nothing.
+    # First, because without the face model all the rest would be for nothing.
     find_face_model(settings.face_model_sha256)
     with ExitStack() as stack:
-        copy = stack.enter_context(writing(store, wanted=is_no_crops))
-        table = None if labels is None else stack.enter_context(reading_file(labels))
-        layout = store_layout(copy.path, settings)
+        copy = stack.enter_context(open_for_writing(store, wanted=is_no_crops))
+        table = None if labels is None else stack.enter_context(fetch_file(labels))
+        layout = locate_store(copy.path, settings)
         hash_started = time.thread_time()
-        files = task(name="discover")(discover)(
+        files = discover_step(
             source,
             layout,
             labels=table,
             exclude=exclude or copy.path,
             dataset_layout=dataset_layout,
-            hashed=partial(hash_spread, run=run) if run.where == "cluster" else None,
+            hash_files=choose_hashing(run),
         )
-        hashing = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
-        with run_lock(layout):
+        named = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
+        with hold_run_lock(layout):
             remove_temporaries(layout.path)
             remove_temporaries(layout.shards_dir)
             write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")
@@ -98,37 +100,38 @@ def preprocess(
             )
             if is_url(store) or run.where == "cluster":
                 copy.push()
-                extracting = _extract_alone(
-                    shards, ExtractWork(store=store, settings=settings, run=run)
+                work = ExtractWork(store=store, settings=settings, run=run)
+                extracting = spread_shards(
+                    extract_shard_anywhere_step, shards, work, run, description="preprocess"
                 )
                 copy.pull(wanted=is_no_crops)
             else:
                 extracting = _extract(shards, layout, settings, run)
-            counts = collect_tables(files, layout, is_complete=is_whole_folder(source, files))
+            counts = collect_tables_step(files, layout, is_complete=is_whole_folder(source, files))
             num_planned = sum(len(shard.video_ids) for shard in shards)
             summary = summarise(
-                [hashing, *extracting],
+                [named, *extracting],
                 counts=counts,
-                num_videos_before=len(contents_of(files)) - num_planned,
+                num_videos_before=len(find_contents(files)) - num_planned,
                 wall_seconds=time.perf_counter() - started,
-                cpu_seconds=spent_cpu_seconds() - cpu_started,
+                cpu_seconds=measure_cpu_seconds() - cpu_started,
             )
-            write_text(layout.summary_path, as_json(summary))
-    create_markdown_artifact(as_markdown(summary), key="preprocess-summary")
+            write_text(layout.summary_path, format_json(summary))
+    create_markdown_artifact(format_markdown(summary), key="preprocess-summary")
     return summary
 
 
 def _extract(
     shards: Sequence[Shard], layout: StoreLayout, settings: PreprocessSettings, run: RunSettings
 ) -> list[WorkDone]:
-    """One after the other, with decode processes that all shards share."""
+    """Extract shards one after the other, with decode processes that all shards share."""
     num_videos = sum(len(shard.video_ids) for shard in shards)
     with (
         DecodePool(shards, settings, run) as pool,
-        video_progress(total=num_videos, description="preprocess") as advance,
+        show_video_progress(total=num_videos, description="preprocess") as advance,
     ):
         return [
-            _extract_shard(
+            extract_shard_step(
                 shard,
                 layout,
                 pool,
@@ -139,18 +142,6 @@ def _extract(
         ]
 
 
-def _extract_alone(shards: Sequence[Shard], work: ExtractWork) -> list[WorkDone]:
-    """Each by itself, here or elsewhere; the store gets the files from the tasks."""
-    done = []
-    num_videos = sum(len(shard.video_ids) for shard in shards)
-    with progress_bar(total=num_videos, description="preprocess", unit="videos") as bar:
-        calls = [{"shard": shard, "work": work} for shard in shards]
-        for part in spread(_extract_shard_alone, calls, work.run):
-            bar.update(part.num_videos)
-            done.append(part)
-    return done
-
-
-def store_layout(store: Path, settings: PreprocessSettings) -> StoreLayout:
-    """Where crops made with these settings lie in a store."""
-    return preprocessed(store.absolute(), settings_hash(settings))
+def locate_store(store: Path, settings: PreprocessSettings) -> StoreLayout:
+    """Locate the crops made with these settings in a store."""
+    return locate_preprocessed(store.absolute(), settings_hash(settings))

@@ -22,7 +22,7 @@ from reelcheck.parent import die_with_parent
 WORK_POOL = "reelcheck"
 _DEPLOYMENTS_FILE = "prefect.yaml"
 _START_SECONDS = 180.0
-"""What a server may take to answer on a busy machine."""
+"""Time limit for the server's first answer on a busy machine."""
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 
@@ -36,7 +36,7 @@ def serve(
     environment: Mapping[str, str] = os.environ,
     on_ready: Callable[[str], object],
 ) -> None:
-    """Start everything and wait until it is asked to end (SIGINT or SIGTERM).
+    """Start everything and wait until SIGINT or SIGTERM.
 
     Args:
         folder: holds ``prefect.yaml``; relative paths of the deployments are relative to it.
@@ -52,8 +52,8 @@ def serve(
         ServerError: the server, the deployments or the worker failed.
     """
     require_deployments_file(folder)
-    address = f"http://{_reachable(host)}:{port}"
-    child_environment = server_environment(environment, host=host, api_url=f"{address}/api")
+    address = f"http://{_choose_reachable_host(host)}:{port}"
+    child_environment = make_server_environment(environment, host=host, api_url=f"{address}/api")
     _require_free(host, port)
     with _stopped_by_signals(), ExitStack() as stack:
         prefect = (sys.executable, "-m", "prefect")
@@ -67,7 +67,7 @@ def serve(
         _deploy(folder, child_environment)
         worker = stack.enter_context(
             _child(
-                *prefect, "worker", "start", "--pool", WORK_POOL, "--name", _worker_name(),
+                *prefect, "worker", "start", "--pool", WORK_POOL, "--name", _name_worker(),
                 "--limit", str(max_runs),
                 environment=child_environment, folder=folder,
             )
@@ -89,10 +89,23 @@ def require_deployments_file(folder: Path) -> None:
         )
 
 
-def server_environment(
+def require_server_address(environment: Mapping[str, str] = os.environ) -> None:
+    """Make sure that ``PREFECT_API_URL`` names a server.
+
+    Raises:
+        SettingsError: it is not set.
+    """
+    if not environment.get("PREFECT_API_URL"):
+        raise SettingsError(
+            "PREFECT_API_URL is not set: give the server's address, such as "
+            "http://127.0.0.1:4200/api, or use `reelcheck serve`, which starts a server"
+        )
+
+
+def make_server_environment(
     environment: Mapping[str, str], *, host: str, api_url: str
 ) -> dict[str, str]:
-    """What the server, its worker and the runs are to see.
+    """Make the environment of the server, its worker and the runs.
 
     Raises:
         SettingsError: others can reach this address, and no password is set.
@@ -113,12 +126,12 @@ def server_environment(
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        # In memory, the default, a restart of the server would forget who holds a place: the place
-        # would never be free again, and a run that has it would be ended.
+        # In memory, the default, a restart of the server would forget who holds a concurrency slot:
+        # the slot would never be free again, and a run that holds it would be ended.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        # Nothing is pickled: no result is kept, and one that were would be JSON.
+        # Nothing is pickled: results are not kept, and a result that were kept would be JSON.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     }
@@ -131,8 +144,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _reachable(host: str) -> str:
-    """Where this machine finds a server that listens on ``host``."""
+def _choose_reachable_host(host: str) -> str:
+    """Choose the name under which this machine reaches a server that listens on ``host``."""
     return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared only
 
 
@@ -171,7 +184,7 @@ def _stopped_by_signals() -> Iterator[None]:
 def _child(
     *command: str, environment: Mapping[str, str], folder: Path, is_silent: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of a group of its own, which ends with the block or with this process."""
+    """A process in its own group, which ends with the block or with this process."""
     parent_pid = os.getpid()
 
     def begin() -> None:
@@ -212,7 +225,7 @@ def _wait_until_healthy(url: str, server: "subprocess.Popen[bytes]") -> None:
 
 
 def _deploy(folder: Path, environment: Mapping[str, str]) -> None:
-    command = (sys.executable, "-m", "flows", "deploy", "--lost-worker", _worker_name())
+    command = (sys.executable, "-m", "flows", "deploy", "--lost-worker", _name_worker())
     result = subprocess.run(  # noqa: S603
         command, cwd=folder, env=dict(environment), stderr=subprocess.PIPE, text=True, check=False
     )
@@ -220,8 +233,8 @@ def _deploy(folder: Path, environment: Mapping[str, str]) -> None:
         raise ServerError(result.stderr.strip().removeprefix("error: "))
 
 
-def _worker_name() -> str:
-    """The same at every start, so that what an earlier worker left behind can be told."""
+def _name_worker() -> str:
+    """Name the worker the same at every start, to find what an earlier one left behind."""
     return f"serve@{socket.gethostname()}"
 
 

@@ -1,67 +1,46 @@
 """One task per shard: here, one after the other, or on the machines of a cluster.
 
-A task that runs on another machine brings its own decode processes, reads its videos where they lie
-and writes into the store itself; only small records travel. A worker that dies takes its task with
-it: the cluster gives that to another one, and the files of both are the same.
+A task on another machine starts its own decode processes, reads its videos from their location and
+writes into the store itself; only small records travel. When a worker dies, the cluster gives its
+task to another worker, which writes the same files.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from prefect import State, Task, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
+from prefect import Task
 from prefect.futures import as_completed
-from prefect.tasks import exponential_backoff
 
 from reelcheck.config import RunSettings
-from reelcheck.errors import SettingsError, StoreError
-from reelcheck.records import InputFile
-from tasks.discover import hash_contents
+from reelcheck.errors import SettingsError
+from reelcheck.progress import show_progress
+from reelcheck.records import InputFile, Shard
+from tasks.intake.discover import HashFiles
+from tasks.intake.steps import hash_contents_step
+from tasks.preprocessing.summary import WorkDone
 
 ENVIRONMENT_VARIABLE = "REELCHECK_CLUSTER"
 _AT_ONCE = 1000
-"""Tasks that are given out at a time: the server and the scheduler hold no more."""
+"""Number of tasks submitted at a time: the server and the scheduler hold no more."""
 _FILES_AT_ONCE = 256
-"""Files that one task names by their contents."""
+"""Number of files that one task hashes."""
 Result = TypeVar("Result")
-
-
-def _is_passing(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth another try: the store or the network, not a wrong setting."""
-    try:
-        state.result()
-    except (OSError, StoreError):
-        return True
-    except Exception:  # noqa: BLE001 - whatever else it was
-        return False
-    return False
-
-
-RUNS_ALONE: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "retries": 2,
-    "retry_delay_seconds": exponential_backoff(10),
-    "retry_condition_fn": _is_passing,
-}
-"""Options of a task that may run on any machine."""
-
-_hash_contents = task(name="identify", **RUNS_ALONE)(hash_contents)
 
 
 def spread(
     step: Task[..., Result], calls: Sequence[Mapping[str, Any]], run: RunSettings
 ) -> Iterator[Result]:
-    """Run a task for every shard, or for every part of something else.
+    """Run a task for every shard, or for every chunk of other work.
 
     Args:
         step: the task.
         calls: its arguments each time, by name; small, because they travel.
-        run: says where.
+        run: says on which machines.
 
     Yields:
-        What the tasks return, in the order in which they end.
+        Results of the tasks, in the order in which they end.
 
     Raises:
         SettingsError: a cluster is asked for, and the environment names none.
@@ -72,7 +51,7 @@ def spread(
         return
     from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - slow; most runs stay here
 
-    with DaskTaskRunner(address=cluster_address()) as runner:
+    with DaskTaskRunner(address=read_cluster_address()) as runner:
         for start in range(0, len(calls), _AT_ONCE):
             futures = [
                 runner.submit(step, parameters=dict(arguments))
@@ -82,21 +61,52 @@ def spread(
                 yield future.result()
 
 
-def hash_spread(files: Sequence[InputFile], *, run: RunSettings) -> list[InputFile]:
-    """Name contents where the run's work is done: on a cluster no machine reads all videos."""
-    parts = [
+def spread_shards(
+    step: Task[..., WorkDone],
+    shards: Sequence[Shard],
+    work: object,
+    run: RunSettings,
+    *,
+    description: str,
+) -> list[WorkDone]:
+    """Run a task for every shard, and show the progress.
+
+    Args:
+        step: takes a ``shard`` and the ``work``.
+        shards: what is to be done.
+        work: what all of the tasks need.
+        run: says on which machines.
+        description: label of the progress bar.
+    """
+    done = []
+    num_videos = sum(len(shard.video_ids) for shard in shards)
+    calls = [{"shard": shard, "work": work} for shard in shards]
+    with show_progress(total=num_videos, description=description, unit="videos") as bar:
+        for work_done in spread(step, calls, run):
+            bar.update(work_done.num_videos)
+            done.append(work_done)
+    return done
+
+
+def choose_hashing(run: RunSettings) -> HashFiles | None:
+    """Choose what hashes files; None: this process. On a cluster no machine reads all videos."""
+    return partial(_hash_spread, run=run) if run.where == "cluster" else None
+
+
+def _hash_spread(files: Sequence[InputFile], *, run: RunSettings) -> list[InputFile]:
+    chunks = [
         files[start : start + _FILES_AT_ONCE] for start in range(0, len(files), _FILES_AT_ONCE)
     ]
     hashed = {
         (file.root, file.path): file
-        for part in spread(_hash_contents, [{"files": part} for part in parts], run)
-        for file in part
+        for chunk in spread(hash_contents_step, [{"files": chunk} for chunk in chunks], run)
+        for file in chunk
     }
     return [hashed[file.root, file.path] for file in files]
 
 
-def cluster_address() -> str:
-    """Address of the scheduler, such as ``tcp://10.0.0.5:8786``.
+def read_cluster_address() -> str:
+    """Read the address of the scheduler, such as ``tcp://10.0.0.5:8786``.
 
     Raises:
         SettingsError: the environment names none.

@@ -6,7 +6,4 @@ Decode processes that the server spawns import this file, too, under another nam
 if __name__ == "__main__":
     from streamlit.web.cli import main
 
-    import page.check
-    import page.frame  # noqa: F401
-
     main(prog_name="streamlit")

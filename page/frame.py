@@ -18,7 +18,7 @@ def main() -> None:
         layout="wide",
         menu_items={"About": "reelcheck: deepfake detection for videos and pictures."},
     )
-    st.html(f"<style>{_style()}</style>")
+    st.html(f"<style>{_read_style()}</style>")
     pages = [
         st.Page(_check, title="Check a file", icon=":material/frame_inspect:", default=True),
         st.Page(
@@ -30,32 +30,32 @@ def main() -> None:
     st.navigation(pages, position="top").run()
 
 
-def _style() -> str:
-    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+def _read_style() -> str:
+    return (Path(__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
 
 
-# Each page imports what it needs when it is shown: the first paint waits for nothing else.
+# Each page imports its modules when it is drawn, so that the first paint is quick.
 
 
 def _check() -> None:
-    from page.check import show
+    from page.views.check import show
 
     show()
 
 
 def _own_model() -> None:
-    from page.own_model import show
+    from page.views.own_model import show
 
     show()
 
 
 def _browse() -> None:
-    from page.browse import show
+    from page.views.browse import show
 
     show()
 
 
 def _runs() -> None:
-    from page.runs import show
+    from page.views.runs import show
 
     show()

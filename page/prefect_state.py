@@ -1,4 +1,4 @@
-"""What a Prefect server says of its runs, by its REST API; Prefect itself is not imported."""
+"""The last runs of a Prefect server, by its REST API; Prefect itself is not imported."""
 
 import json
 import os
@@ -28,25 +28,25 @@ class FlowRun:
     url: str
 
 
-def api_url() -> str | None:
-    """Where the server is, by the environment; None: nobody has said."""
+def find_api_url() -> str | None:
+    """Find the server's address in the environment; None: it is not set."""
     return os.environ.get("PREFECT_API_URL") or None
 
 
-def ui_url(api: str) -> str:
-    """Where its pages are."""
+def find_ui_url(api: str) -> str:
+    """Find the address of the server's web pages."""
     return os.environ.get("PREFECT_UI_URL") or api.rstrip("/").removesuffix("/api")
 
 
-def last_runs(api: str) -> list[FlowRun]:
-    """The last run of each of our flows, and before it the one that is on; the newest first.
+def read_last_runs(api: str) -> list[FlowRun]:
+    """Read the last runs of our flows, the newest first.
 
     Raises:
         StoreError: the server does not answer.
     """
-    flows = _asked(api, "flows/filter", {"limit": 200})
+    flows = _ask(api, "flows/filter", {"limit": 200})
     names = {flow["id"]: flow["name"] for flow in flows if flow["name"] in FLOWS}
-    runs = _asked(
+    runs = _ask(
         api,
         "flow_runs/filter",
         {
@@ -57,11 +57,13 @@ def last_runs(api: str) -> list[FlowRun]:
         },
     )
     return [
-        _run(run, names[run["flow_id"]], ui_url(api)) for run in runs if run["flow_id"] in names
+        _make_run(run, names[run["flow_id"]], find_ui_url(api))
+        for run in runs
+        if run["flow_id"] in names
     ]
 
 
-def _run(run: Mapping[str, Any], flow: str, ui: str) -> FlowRun:
+def _make_run(run: Mapping[str, Any], flow: str, ui: str) -> FlowRun:
     state = run.get("state") or {}
     started = run.get("start_time")
     return FlowRun(
@@ -75,7 +77,7 @@ def _run(run: Mapping[str, Any], flow: str, ui: str) -> FlowRun:
     )
 
 
-def _asked(api: str, path: str, question: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _ask(api: str, path: str, question: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not api.startswith(("http://", "https://")):
         raise StoreError(f"PREFECT_API_URL is {api}; it must begin with http:// or https://")
     request = urllib.request.Request(  # noqa: S310 - checked above
@@ -85,7 +87,7 @@ def _asked(api: str, path: str, question: Mapping[str, Any]) -> list[dict[str, A
     )
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
-            found: list[dict[str, Any]] = json.load(answer)
+            records: list[dict[str, Any]] = json.load(answer)
     except (OSError, ValueError) as error:
         raise StoreError(f"the Prefect server at {api} does not answer: {error}") from error
-    return found
+    return records

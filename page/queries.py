@@ -1,11 +1,10 @@
-"""Questions to a result table, answered by Arrow: no loop over rows, whatever their number."""
+"""Queries of a result table, by Arrow: no loop over rows, whatever their number."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 
 from reelcheck.errors import StoreError
 from storage.outputs import ScoreLayout
+from storage.rows import PredictionRow, ScoreRow
 from storage.schemas import SCORES
-from storage.tables import Row
 
 COLUMNS = (
     "path",
@@ -30,7 +29,7 @@ COLUMNS = (
     "model_id",
     "evidence_path",
 )
-"""What is kept in memory of each file; the rest is read for the one that is opened."""
+"""Columns kept in memory; the others are read for the file that is opened."""
 NUM_BINS = 20
 PAGE_SIZE = 50
 SORTS = {
@@ -44,7 +43,7 @@ SORTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a reader wants to see; empty: everything."""
+    """Filters and order that a reader has chosen; empty: everything."""
 
     verdicts: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
@@ -55,14 +54,14 @@ class Wanted:
 
 
 def load_table(path: Path) -> pa.Table:
-    """The columns above and ``row``, each file's place in the table.
+    """Load the columns above, and ``row``: each file's position in the table.
 
     Raises:
         StoreError: the table is missing, damaged or of another version.
     """
     try:
         stored = pq.read_schema(path).metadata or {}
-        if any(stored.get(key) != value for key, value in SCORES.metadata.items()):
+        if any(stored.get(key) != value for key, value in SCORES.schema.metadata.items()):
             raise StoreError(f"{path} is no result table of this version; score the files again")
         table = pq.read_table(path, columns=list(COLUMNS))
     except (OSError, pa.ArrowInvalid) as error:
@@ -70,8 +69,8 @@ def load_table(path: Path) -> pa.Table:
     return table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
 
 
-def chosen(table: pa.Table, wanted: Wanted) -> pa.Table:
-    """The files that are wanted, in order; those without a value last."""
+def select_files(table: pa.Table, wanted: Wanted) -> pa.Table:
+    """Select the files that are wanted, in order; files without a value come last."""
     masks = []
     if wanted.verdicts:
         masks.append(pc.is_in(table["verdict"], pa.array(wanted.verdicts)))
@@ -89,100 +88,101 @@ def chosen(table: pa.Table, wanted: Wanted) -> pa.Table:
     return table.sort_by([(column, order), ("path", "ascending")])
 
 
-def counts(table: pa.Table, column: str) -> dict[str, int]:
-    """How often each value occurs, the most frequent first; null does not count."""
-    found = pc.value_counts(table[column].combine_chunks())
+def count_values(table: pa.Table, column: str) -> dict[str, int]:
+    """Count how often each value occurs, the most frequent first; null does not count."""
+    counted = pc.value_counts(table[column].combine_chunks())
     pairs = [
-        (value.as_py(), number.as_py()) for value, number in zip(*found.flatten(), strict=True)
+        (value.as_py(), number.as_py()) for value, number in zip(*counted.flatten(), strict=True)
     ]
     return dict(sorted(((v, n) for v, n in pairs if v is not None), key=lambda p: (-p[1], p[0])))
 
 
-def score_histogram(table: pa.Table) -> list[dict[str, int]]:
-    """Files per verdict in each of ``NUM_BINS`` equal parts from 0 to 1."""
-    judged = table.filter(pc.is_valid(table["score"]))
-    place = pc.min_element_wise(pc.floor(pc.multiply(judged["score"], NUM_BINS)), NUM_BINS - 1)
+def count_by_score(table: pa.Table) -> list[dict[str, int]]:
+    """Count files per verdict in each of ``NUM_BINS`` equal bins from 0 to 1."""
+    scored = table.filter(pc.is_valid(table["score"]))
+    bin_index = pc.min_element_wise(pc.floor(pc.multiply(scored["score"], NUM_BINS)), NUM_BINS - 1)
     groups = (
-        pa.table({"place": pc.cast(place, pa.int64()), "verdict": judged["verdict"]})
-        .group_by(["place", "verdict"])
+        pa.table({"bin": pc.cast(bin_index, pa.int64()), "verdict": scored["verdict"]})
+        .group_by(["bin", "verdict"])
         .aggregate([([], "count_all")])
     )
     bins: list[dict[str, int]] = [{} for _ in range(NUM_BINS)]
     for group in groups.to_pylist():  # at most three per bin
-        bins[group["place"]][group["verdict"]] = group["count_all"]
+        bins[group["bin"]][group["verdict"]] = group["count_all"]
     return bins
 
 
-def window(table: pa.Table, page: int) -> pa.Table:
-    """One page of rows, counted from 1."""
+def take_page(table: pa.Table, page: int) -> pa.Table:
+    """Take one page of rows, counted from 1."""
     return table.slice((page - 1) * PAGE_SIZE, PAGE_SIZE)
 
 
-def num_pages(table: pa.Table) -> int:
-    """At least one."""
+def count_pages(table: pa.Table) -> int:
+    """Count the pages of a table; at least one."""
     return max(1, -(-int(table.num_rows) // PAGE_SIZE))
 
 
-def full_row(output: ScoreLayout, table: pa.Table, place: int) -> Row:
-    """Everything that is known of a file.
+def read_full_row(output: ScoreLayout, table: pa.Table, index: int) -> ScoreRow:
+    """Read all columns of one file.
 
     Args:
         output: the run's folder.
         table: as ``load_table`` gives it.
-        place: ``row`` of the file.
+        index: ``row`` of the file.
 
     Raises:
         StoreError: the table has changed since.
     """
-    found = pq.ParquetFile(output.parquet_path)
+    file = pq.ParquetFile(output.parquet_path)
     start = 0
-    for group in range(found.num_row_groups):
-        num_rows = found.metadata.row_group(group).num_rows
-        if place < start + num_rows:
-            # By batches: the nested columns of 100,000 rows are not for one file.
-            for batch in found.iter_batches(batch_size=1024, row_groups=[group]):
-                if place < start + batch.num_rows:
-                    [row] = batch.slice(place - start, 1).to_pylist()
-                    if row["path"] != table["path"][place].as_py():
-                        raise StoreError("the table was written anew; open the file again")
-                    return dict(row)
+    for group in range(file.num_row_groups):
+        num_rows = file.metadata.row_group(group).num_rows
+        if index < start + num_rows:
+            # By batches: one file needs no nested columns of 100,000 rows in memory.
+            for batch in file.iter_batches(batch_size=1024, row_groups=[group]):
+                if index < start + batch.num_rows:
+                    row: ScoreRow
+                    [row] = batch.slice(index - start, 1).to_pylist()
+                    if row["path"] != table["path"][index].as_py():
+                        raise StoreError("the table was written again; open the file again")
+                    return row
                 start += batch.num_rows
         start += num_rows
-    raise StoreError("the table was written anew; open the file again")
+    raise StoreError("the table was written again; open the file again")
 
 
 @dataclass
 class Live:
-    """What a run that is still working has answered so far, read a little at a time."""
+    """The predictions so far of a run that is still working, read a few at a time."""
 
     results_dir: Path
     known: set[str]
     verdicts: dict[str, int]
-    last: list[Row]
+    last: list[PredictionRow]
 
     @classmethod
     def of(cls, results_dir: Path) -> "Live":
-        """Nothing read yet."""
+        """Begin with nothing read."""
         return cls(results_dir, set(), {}, [])
 
     def read(self, *, max_files: int = 500, num_last: int = 8) -> bool:
-        """Read answers that are new; whether there are more."""
+        """Read new predictions; return whether there are more."""
         try:
             names = {path.name for path in self.results_dir.glob("[!.]*.json")} - self.known
         except OSError:
             return False
-        rows: list[Row] = []
+        rows: list[PredictionRow] = []
         for name in sorted(names)[:max_files]:
             self.known.add(name)
-            row: dict[str, Any] = json.loads((self.results_dir / name).read_text(encoding="utf-8"))
-            kind = row.get("verdict") or row["status"]
+            row: PredictionRow = json.loads((self.results_dir / name).read_text(encoding="utf-8"))
+            kind = row["verdict"] or row["status"]
             self.verdicts[kind] = self.verdicts.get(kind, 0) + 1
             rows.append({**row, "video_id": name.removesuffix(".json")})
         self.last = (rows[::-1] + self.last)[:num_last]
         return len(names) > max_files
 
 
-def newest_results(output: ScoreLayout) -> Path | None:
-    """The folder of answers that was written to last."""
+def find_newest_results(output: ScoreLayout) -> Path | None:
+    """Find the folder of predictions that was written to last."""
     folders: Sequence[Path] = [p for p in (output.path / "results").glob("*") if p.is_dir()]
     return max(folders, key=lambda path: path.stat().st_mtime_ns, default=None)

@@ -1,7 +1,7 @@
-"""A check -> its row, by the same scoring as the batch run: the page has no way of its own.
+"""A check -> its row, by the same scoring as the batch run.
 
-Models stay loaded and are shared by all visitors; the network takes one call at a time. Nothing
-here is imported before the first file is judged, or nearly so: it takes a second.
+Models stay loaded and are shared by all visitors; the network takes one call at a time. The page
+imports this module in the background, as that takes a second.
 """
 
 import threading
@@ -9,20 +9,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from models.runtime import Engine, Floats, Judgement, Runtime
+from models.interop.runtime import Engine, Floats, Runtime, SequencePrediction
 from page.visits import Advance, Check, Stage
 from reelcheck.config import RunSettings
 from reelcheck.records import RGB
 from storage.layout import ModelLayout
 from storage.outputs import ScoreLayout
-from storage.tables import Row
+from storage.rows import ScoreRow
 
 _NUM_LOADED = 3
-"""Models that stay in memory."""
+"""Number of models that stay in memory."""
 
 
-class Judging:
-    """What judges checks: loaded models, and the limits of one file."""
+class CheckScorer:
+    """Scores checks with models that stay loaded, within the limits of one file."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
         # One file is one decode process.
@@ -30,15 +30,15 @@ class Judging:
         self._loaded: OrderedDict[tuple[Path, str], Runtime] = OrderedDict()
         self._loading = threading.Lock()
 
-    def __call__(self, check: Check, advance: Advance) -> Row:
-        """The answer, as ``reelcheck score`` gives it.
+    def __call__(self, check: Check, advance: Advance) -> ScoreRow:
+        """Score a check as ``reelcheck score`` does.
 
         Raises:
             ReelcheckError: the model cannot be used, or the source cannot be read.
         """
-        from tasks.score import ScoreRequest, score_files  # a second
+        from tasks.scoring.score import ScoreRequest, score_files  # a second
 
-        runtime = self.runtime(check)
+        runtime = self.load_runtime(check)
         advance(Stage.LOOKING)
         request = ScoreRequest(
             sources=(check.source,),
@@ -50,9 +50,9 @@ class Judging:
         [row] = score_files(request, runtime=watched).rows
         return row
 
-    def runtime(self, check: Check) -> Runtime:
-        """The check's model, loaded once."""
-        from tasks.runtimes import open_runtime  # a second
+    def load_runtime(self, check: Check) -> Runtime:
+        """Load the check's model, once."""
+        from tasks.checkpoints.runtimes import open_runtime  # a second
 
         key = (check.model.path, check.model.card.model_id)
         with self._loading:
@@ -65,7 +65,7 @@ class Judging:
 
 
 class _OneAtATime:
-    """A runtime for several threads: a loaded network has one place for its input."""
+    """A runtime for several threads: a loaded network has one buffer for its input."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -78,14 +78,14 @@ class _OneAtATime:
         with self._lock:
             return self._runtime.encode(frames_NHWC)
 
-    def judge(self, features_TD: Floats, seconds_T: Floats) -> Judgement:
+    def classify(self, features_TD: Floats, seconds_T: Floats) -> SequencePrediction:
         """See ``Runtime``."""
         with self._lock:
-            return self._runtime.judge(features_TD, seconds_T)
+            return self._runtime.classify(features_TD, seconds_T)
 
 
 class _Watched:
-    """A runtime that tells when it is first asked."""
+    """A runtime that reports its first call."""
 
     def __init__(self, runtime: Runtime, on_first: Callable[[], None]) -> None:
         self._runtime = runtime
@@ -100,6 +100,6 @@ class _Watched:
             self._on_first = None
         return self._runtime.encode(frames_NHWC)
 
-    def judge(self, features_TD: Floats, seconds_T: Floats) -> Judgement:
+    def classify(self, features_TD: Floats, seconds_T: Floats) -> SequencePrediction:
         """See ``Runtime``."""
-        return self._runtime.judge(features_TD, seconds_T)
+        return self._runtime.classify(features_TD, seconds_T)

@@ -1,4 +1,4 @@
-"""What all visitors of one server share, and who the visitor of this script run is."""
+"""Settings, visits and models of one server, and the visit that this script run belongs to."""
 
 import atexit
 import sys
@@ -11,34 +11,34 @@ import streamlit as st
 
 from page.visits import Advance, Check, Judge, Model, Visit, Visits
 from reelcheck.card import ModelCard
-from reelcheck.cores import available_cores
+from reelcheck.cores import count_cores
 from reelcheck.page_config import PageSettings
 from storage.checkpoints import read_card, read_champion
 from storage.layout import ModelLayout, RegistryLayout
-from storage.scratch import scratch_folder
-from storage.tables import Row
+from storage.rows import ScoreRow
+from storage.scratch import make_scratch_folder
 
 _TOKEN = "visit"  # noqa: S105 - the name of a query parameter
 
 
 @dataclass(frozen=True)
 class Server:
-    """The one of this process."""
+    """Settings and visits of this process."""
 
     settings: PageSettings
     visits: Visits
 
 
 @st.cache_resource(show_spinner=False)
-def server() -> Server:
-    """Made by the first visitor; its files go when the process ends, however it ends."""
+def get_server() -> Server:
+    """Get the server, which the first visitor makes; its files are removed with the process."""
     settings = PageSettings.model_validate_json(sys.argv[1] if len(sys.argv) > 1 else "{}")
     stack = ExitStack()
-    folder = stack.enter_context(scratch_folder())
+    folder = stack.enter_context(make_scratch_folder())
     visits = Visits(
         folder,
-        _judge(settings),
-        num_lanes=max(2, available_cores() // 2),
+        _make_judge(settings),
+        num_lanes=max(2, count_cores() // 2),
         keep_seconds=60 * settings.keep_minutes,
         max_checks=settings.max_checks,
         max_visit_bytes=1e6 * settings.max_visit_mb,
@@ -48,40 +48,40 @@ def server() -> Server:
     return Server(settings, visits)
 
 
-def visit_of(shared: Server) -> Visit | None:
-    """Who is here, by the page's address or by what this tab did before."""
+def find_visit(shared: Server) -> Visit | None:
+    """Find the visit by the page's address, or by what this tab did before."""
     token = st.query_params.get(_TOKEN) or st.session_state.get(_TOKEN)
     visit = shared.visits.find(token)
     if visit is None:
         st.query_params.pop(_TOKEN, None)
         return None
-    return _remembered(visit)
+    return _remember(visit)
 
 
-def visit_begun(shared: Server) -> Visit:
-    """The visitor's visit, a new one if need be."""
-    return visit_of(shared) or _remembered(shared.visits.new())
+def begin_visit(shared: Server) -> Visit:
+    """Find the visit, or begin one."""
+    return find_visit(shared) or _remember(shared.visits.begin())
 
 
-def _remembered(visit: Visit) -> Visit:
+def _remember(visit: Visit) -> Visit:
     st.query_params[_TOKEN] = visit.token
     st.session_state[_TOKEN] = visit.token
     return visit
 
 
-def models(settings: PageSettings, visit: Visit | None) -> list[Model]:
-    """What can be chosen, the default first: champion, other models of the operator, own ones."""
-    found = _registered(settings.registry) if settings.registry is not None else []
-    found += [Model(path.resolve().name, path, _card(path)) for path in settings.models]
-    return found + (visit.models if visit is not None else [])
+def list_models(settings: PageSettings, visit: Visit | None) -> list[Model]:
+    """List the models to choose from: champion, other models of the operator, the visitor's own."""
+    listed = _list_registered(settings.registry) if settings.registry is not None else []
+    listed += [Model(path.resolve().name, path, _read_card_in(path)) for path in settings.models]
+    return listed + (visit.models if visit is not None else [])
 
 
-def _registered(registry: Path) -> list[Model]:
+def _list_registered(registry: Path) -> list[Model]:
     layout = RegistryLayout(registry)
     champion = read_champion(layout)
     # The newest first; another that is being written now has no card yet.
     names = sorted(
-        (path.parent.name for path in registry.glob("*/card.json")),
+        layout.version_names(),
         key=lambda name: (
             name != champion,
             -layout.version(name).card_path.stat().st_mtime_ns,
@@ -91,27 +91,27 @@ def _registered(registry: Path) -> list[Model]:
         Model(
             f"{name} (in use)" if name == champion else name,
             layout.version(name).path,
-            _card(layout.version(name).path),
+            _read_card_in(layout.version(name).path),
         )
         for name in names
     ]
 
 
-def _card(path: Path) -> ModelCard:
+def _read_card_in(path: Path) -> ModelCard:
     return read_card(ModelLayout(path))
 
 
-def _judge(settings: PageSettings) -> Judge:
-    """What judges checks, imported in the background: the page is drawn first."""
+def _make_judge(settings: PageSettings) -> Judge:
+    """Make the function that scores checks; it imports in the background, after the first paint."""
     made: list[Judge] = []
     is_made = threading.Lock()
 
-    def judge(check: Check, advance: Advance) -> Row:
+    def judge(check: Check, advance: Advance) -> ScoreRow:
         with is_made:
             if not made:
-                from page.scoring import Judging
+                from page.scoring import CheckScorer
 
-                made.append(Judging(timeout_seconds=settings.timeout_seconds))
+                made.append(CheckScorer(timeout_seconds=settings.timeout_seconds))
         return made[0](check, advance)
 
     return judge

@@ -1,9 +1,9 @@
-"""Who has brought which files, and in which order they are judged.
+"""Visits: which files each visitor has brought, and in which order they are scored.
 
 - A visit outlives its browser tab: its secret name is in the page's address, so that a page that is
-  loaded again finds its checks, those that are still being worked on, too.
-- Visitors take turns, file by file: many files of one do not hold up another's.
-- What a visit brought lies in a folder of its own under names of ours, and is removed with it.
+  loaded again finds its checks, unfinished ones too.
+- Visitors take turns, file by file: many files of one visitor do not hold up those of another.
+- The files of a visit lie in a folder of its own, under names of ours, and are removed with it.
 """
 
 import logging
@@ -20,13 +20,13 @@ from statistics import median
 
 from reelcheck.card import ModelCard
 from reelcheck.errors import ReelcheckError, SourceError
-from storage.tables import Row
+from storage.rows import ScoreRow
 
 _log = logging.getLogger(__name__)
 
 
 class Stage(Enum):
-    """Where a check is; the value says what a visitor reads."""
+    """Stage of a check; the value is the text for the visitor."""
 
     WAITING = "Waiting for its turn"
     LOADING = "Preparing the model"
@@ -37,7 +37,7 @@ class Stage(Enum):
 
 WORKING = (Stage.LOADING, Stage.LOOKING, Stage.JUDGING)
 _USUAL_SECONDS = {Stage.LOADING: 1.0, Stage.LOOKING: 5.0, Stage.JUDGING: 1.0}
-"""What a stage takes until some were seen: short clips on two cores."""
+"""Time of a stage before any was measured: short clips on two cores."""
 _NUM_REMEMBERED = 20
 
 
@@ -52,27 +52,26 @@ class Model:
 
 @dataclass(eq=False, kw_only=True)
 class Check:
-    """One file, and what becomes of it."""
+    """One file, its stage and its result."""
 
     name: str
-    """As the visitor calls it: shown, never a path."""
+    """Name that the visitor gave: shown, never used as a path."""
     source: str
-    """Path of ours, or what the visitor was allowed to name."""
+    """Path of an upload, or the path or URL that the visitor named."""
     is_upload: bool
     model: Model
     folder: Path
-    """Everything that is written goes here."""
+    """Folder for all files of this check."""
     stage: Stage = Stage.WAITING
     since: float = field(default_factory=time.monotonic)
     """When the stage began."""
-    row: Row | None = None
-    """The answer (``storage.schemas.SCORES``)."""
+    row: ScoreRow | None = None
     problem: str | None = None
     """Why there is no row at all: the model or the machine, never the file."""
 
     @property
     def is_done(self) -> bool:
-        """There is an answer, or a problem."""
+        """Whether there is a row, or a problem."""
         return self.stage is Stage.DONE
 
 
@@ -86,28 +85,28 @@ class Visit:
     models: list[Model] = field(default_factory=list)
     seen_at: float = field(default_factory=time.monotonic)
 
-    def new_folder(self) -> Path:
-        """An empty folder under a name that nobody chose."""
+    def make_folder(self) -> Path:
+        """Make an empty folder under a random name."""
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         return folder
 
 
 Advance = Callable[[Stage], None]
-Judge = Callable[[Check, Advance], Row]
-"""Gives the answer for a check, and says when it enters a stage."""
+Judge = Callable[[Check, Advance], ScoreRow]
+"""Scores a check, and reports when it enters a stage."""
 
 
 class Visits:
     """All visits of this server, and the threads that work for them.
 
     Args:
-        folder: gets a folder per visit.
-        judge: what is done with each check, in any of the threads.
-        num_lanes: checks that are worked on at a time.
-        keep_seconds: a visit that nobody asked for so long is removed, unless it has work to do.
-        max_checks: of one visit.
-        max_visit_bytes: of all that a visit has on disk.
+        folder: holds a folder per visit.
+        judge: scores a check, in any of the threads.
+        num_lanes: checks that are scored at a time.
+        keep_seconds: time after which a visit without work and without requests is removed.
+        max_checks: checks of one visit.
+        max_visit_bytes: size of all files of a visit.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class Visits:
             lane.start()
 
     def find(self, token: str | None) -> Visit | None:
-        """The visit of that name, which is thereby seen; None: there is none, or no more."""
+        """Find a visit by its name and mark it as seen; None: there is none, or it was removed."""
         with self._changed:
             self._remove_forgotten()
             visit = self._visits.get(token or "")
@@ -147,8 +146,8 @@ class Visits:
                 visit.seen_at = time.monotonic()
             return visit
 
-    def new(self) -> Visit:
-        """A visit under a name that nobody can guess."""
+    def begin(self) -> Visit:
+        """Begin a visit under a name that nobody can guess."""
         token = secrets.token_urlsafe(16)
         with self._changed:
             self._remove_forgotten()
@@ -159,14 +158,14 @@ class Visits:
         return visit
 
     def require_room(self, visit: Visit, num_bytes: int) -> None:
-        """Refuse what a visit has no room for, before it is written.
+        """Refuse a file that a visit has no room for, before it is written.
 
         Raises:
             SourceError: the visit would have too much on disk.
         """
         used = 0
         for path in visit.folder.rglob("*"):
-            with suppress(FileNotFoundError):  # of a check that is being worked on
+            with suppress(FileNotFoundError):  # a check at work may remove files
                 used += path.stat().st_size
         if used + num_bytes > self._max_visit_bytes:
             raise SourceError(
@@ -188,7 +187,7 @@ class Visits:
                 shutil.rmtree(model.path, ignore_errors=True)
 
     def add(self, visit: Visit, check: Check) -> None:
-        """Have a file judged when it is its turn.
+        """Queue a check.
 
         Raises:
             SourceError: the visit has too many already.
@@ -203,7 +202,7 @@ class Visits:
             self._changed.notify()
 
     def remove(self, visit: Visit, check: Check) -> None:
-        """Forget a check and delete its files; one that is being worked on ends unseen."""
+        """Forget a check and delete its files; a check at work ends unseen."""
         with self._changed:
             if check in visit.checks:
                 visit.checks.remove(check)
@@ -211,47 +210,47 @@ class Visits:
         if not is_working:
             shutil.rmtree(check.folder, ignore_errors=True)
 
-    def num_before(self, check: Check) -> int:
-        """Checks that will be begun before this one."""
+    def count_before(self, check: Check) -> int:
+        """Count the checks that begin before this one."""
         with self._changed:
             order = self._order()
             return order.index(check) if check in order else 0
 
-    def remaining_seconds(self, check: Check) -> float | None:
-        """How long until the answer, going by the last checks; None: longer than it ever took."""
-        usual = self._usual()
+    def estimate_seconds(self, check: Check) -> float | None:
+        """Estimate the time left from the last checks; None: longer than the usual time."""
+        usual = self._measure_usual()
         whole = sum(usual.values())
         if check.stage is Stage.WAITING:
-            return whole * (self.num_before(check) / self._num_lanes + 1)
+            return whole * (self.count_before(check) / self._num_lanes + 1)
         if check.stage not in WORKING:
             return 0.0
         rest = usual[check.stage] - (time.monotonic() - check.since)
         later = sum(usual[stage] for stage in WORKING[WORKING.index(check.stage) + 1 :])
         return rest + later if rest + later > 0 else None
 
-    def share_done(self, check: Check) -> float:
-        """From 0 to 1, by the same reckoning; 1 only at the end."""
+    def estimate_share(self, check: Check) -> float:
+        """Estimate the share that is done, 0 to 1; it is 1 only at the end."""
         if check.is_done:
             return 1.0
         if check.stage is Stage.WAITING:
             return 0.0
-        whole = sum(self._usual().values())
-        return min(0.95, max(0.02, 1 - (self.remaining_seconds(check) or 0.0) / whole))
+        whole = sum(self._measure_usual().values())
+        return min(0.95, max(0.02, 1 - (self.estimate_seconds(check) or 0.0) / whole))
 
     def close(self) -> None:
-        """Let the threads end after what they are doing."""
+        """Let each thread end after its current check."""
         with self._changed:
             self._is_open = False
             self._changed.notify_all()
 
-    def _usual(self) -> Mapping[Stage, float]:
+    def _measure_usual(self) -> Mapping[Stage, float]:
         return {
             stage: median(self._spent[stage]) if self._spent[stage] else _USUAL_SECONDS[stage]
             for stage in WORKING
         }
 
     def _order(self) -> list[Check]:
-        """Waiting checks as they will be begun: one of each visit in turn."""
+        """Order the waiting checks as they will begin: one of each visit in turn."""
         waiting = [[c for c in v.checks if c.stage is Stage.WAITING] for v in self._turns]
         longest = max(map(len, waiting), default=0)
         return [checks[n] for n in range(longest) for checks in waiting if n < len(checks)]

@@ -1,1 +1,18 @@
-"""Shared kernel: settings, records, statuses and errors. Imports nothing else of the project."""
+"""Shared kernel, which imports no other folder of the project.
+
+config.py         settings of preprocessing, of a run, of a split, of scoring and of the gate
+train_config.py   settings of the detector and of its training; recipes holds named sets of them
+page_config.py    settings of the web page
+settings.py       how settings are read, checked and hashed
+weight_formats.py formats of published weights, and their options
+card.py           the model card
+records.py        frozen records that stages pass on
+status.py         statuses of an input file
+errors.py         every exception that a user can cause
+locations.py      a path or a URL
+sources.py        which video the label ``source`` names
+perturbations.py  changes of a video before detection
+progress.py       the progress bar
+cores.py          processor cores and CPU time
+parent.py         child processes that end with their parent
+"""

@@ -1,6 +1,6 @@
-"""The model card: everything that must be known to use a checkpoint, as ``card.json``.
+"""The model card, ``card.json``: everything that is needed to use a checkpoint.
 
-Scoring takes preprocessing, calibration and aggregation from here, never from defaults.
+Scoring takes preprocessing, calibration and aggregation from the card, never from defaults.
 """
 
 from typing import Annotated, Literal
@@ -8,54 +8,55 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from reelcheck.config import PreprocessSettings
-from reelcheck.settings import Settings
+from reelcheck.errors import MismatchError
+from reelcheck.settings import Settings, differences, settings_hash
 from reelcheck.train_config import DetectorSettings, TrainSettings
 
 Aggregation = Literal[
     "worst_track_of_mean_sequence_logits", "worst_sequence_logit", "mean_sequence_logit"
 ]
-"""How the logits of a video's crop sequences become one; see ``models/aggregation.py``."""
+"""How the logits of a video's crop sequences become one; see ``models/metrics/aggregation.py``."""
 
 
 class Calibration(Settings):
     """How a logit becomes a score and a verdict; fitted on validation videos only."""
 
     temperature: float
-    """score = sigmoid(logit / temperature)"""
+    """Divides the logit: score = sigmoid(logit / temperature)."""
     threshold: float
-    """Scores from here on are called fake where there is no third verdict."""
+    """Score from which a video is called fake if only real and fake are allowed."""
     threshold_rule: str = "given"
-    """How it was chosen on validation, in words."""
+    """How the threshold was chosen on validation, in words."""
     real_below: float
-    """Scores below are called real."""
+    """Score below which the verdict is real."""
     fake_from: float
-    """Scores from here on are called fake; between the two, inconclusive."""
+    """Score from which the verdict is fake; between the two, it is inconclusive."""
 
 
 UNCALIBRATED = Calibration(temperature=1.0, threshold=0.5, real_below=0.5, fake_from=0.5)
-"""Logits are taken as they come, and one threshold in the middle decides."""
+"""Logits are not scaled, and one threshold in the middle decides."""
 
 
 class PhaseSummary(Settings):
-    """What one phase of training did."""
+    """Summary of one phase of training."""
 
     fold: int | None = None
-    """From 0; None: no cross-validation."""
+    """Number of the fold, from 0; None: no cross-validation."""
     phase: int
-    """From 1."""
+    """Number of the phase, from 1."""
     learning_rate: float
-    """The highest."""
+    """Highest learning rate of the phase."""
     num_trainable: int
-    """Parameters that learned."""
+    """Number of parameters that learned."""
     num_parameters: int
-    """Of the whole detector."""
+    """Number of parameters of the whole detector."""
     num_epochs: int
     best_epoch: int
-    """Counted over all phases, from 0."""
+    """Number of the best epoch, counted over all phases, from 0."""
 
 
 class WeightsSource(Settings):
-    """Where imported weights come from."""
+    """Origin of imported weights."""
 
     format: str
     file_name: str
@@ -65,21 +66,21 @@ class WeightsSource(Settings):
 
 
 class ModelCard(Settings):
-    """What ``card.json`` holds."""
+    """Content of ``card.json``."""
 
-    card_version: Literal[3] = 3
+    card_version: Literal[4] = 4
     model_id: str
     """First twelve digits of the SHA-256 of the weights file."""
     detector: DetectorSettings
     num_members: Annotated[int, Field(ge=1)] = 1
-    """Detectors whose mean logit is the answer: as many as folds."""
+    """Number of detectors whose mean logit is the prediction: one, or one per fold."""
     training: TrainSettings | None
-    """None: imported weights."""
+    """How the model was trained; None: its weights were imported."""
     source: WeightsSource | None = None
     preprocessing: PreprocessSettings
     preprocessing_hash: str
     split_hash: str | None
-    """Of the split that the model was trained with; None: imported weights."""
+    """Hash of the split that the model was trained with; None: its weights were imported."""
     calibration: Calibration
     aggregation: Aggregation
     """How the logits of a video's crop sequences become one; chosen on validation."""
@@ -87,21 +88,42 @@ class ModelCard(Settings):
     num_videos: dict[str, dict[str, int]]
     """Videos per split and label."""
     validation: dict[str, float | int | None]
-    """Metrics on the validation videos, which chose epoch, temperature, threshold and band; of
+    """Metrics on the validation videos, which chose epoch, temperature, threshold and band; with
     folds, on the videos that each fold had not seen."""
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
-    """What a reader must know, such as that the data was synthetic."""
+    """Warnings for readers, such as that the data was synthetic."""
+
+
+def require_same_preprocessing(card: ModelCard, wanted: PreprocessSettings | None) -> None:
+    """Make sure that a model sees pixels like those that it was trained on.
+
+    Args:
+        card: of the model.
+        wanted: what is asked for; None: the model's own.
+
+    Raises:
+        MismatchError: other settings than the model's.
+    """
+    trained = card.preprocessing
+    if wanted is None or trained == wanted:
+        return
+    changes = differences(trained.model_dump(), wanted.model_dump())
+    raise MismatchError(
+        f"model {card.model_id} was trained with preprocessing {settings_hash(trained)}, asked "
+        f"for is {settings_hash(wanted)} ({'; '.join(changes)}); leave those settings out, or "
+        "train a model with them"
+    )
 
 
 class OnnxFiles(Settings):
-    """What ``onnx.json`` says of the ONNX files beside a checkpoint."""
+    """Content of ``onnx.json``: the origin of the ONNX files beside a checkpoint."""
 
     model_id: str
-    """Of the weights that they were made from."""
+    """Model id of the weights that the files were made from."""
     problem: str | None = None
-    """Why there are none."""
+    """Why there are no ONNX files."""
     encoder_sha256: str | None = None
-    judge_sha256: str | None = None
+    head_sha256: str | None = None
     max_difference: float | None = None
-    """Largest one seen between a logit of theirs and the network's in torch."""
+    """Largest difference that was seen between logits of the ONNX files and of torch."""

@@ -1,8 +1,8 @@
-"""Settings of preprocessing, of a run and of a split.
+"""Settings of preprocessing, of a run, of a split, of scoring and of the gate.
 
-- Everything that changes the pixels a model sees is in ``PreprocessSettings``; its hash names the
-  output folder and is stored with every model, so parity of training and scoring can be checked.
-- How fast a run goes (processes, shard size, deadlines) is in ``RunSettings`` and never hashed.
+- ``PreprocessSettings`` holds everything that changes the pixels a model sees. Its hash names the
+  output folder and is stored with every model, so that training and scoring can be compared.
+- ``RunSettings`` holds what changes only the speed of a run, and is never hashed.
 """
 
 from datetime import date
@@ -10,61 +10,61 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reelcheck.perturbations import named_perturbations
+from reelcheck.perturbations import parse_perturbations
 from reelcheck.settings import Settings
 
 FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
 """BlazeFace full range (sparse), from the mediapipe 0.10.21 wheel."""
 
 Decoder = Literal["auto", "decord", "pyav"]
-"""Which decoder to use, where there is a choice; see ``RunSettings``."""
+"""Which decoder to use; see ``RunSettings``."""
 
 DatasetLayout = Literal["ffpp", "celebdf", "dfdc"]
-"""Public data sets whose folders say what is known of each file; see ``tasks/layouts.py``."""
+"""Public data sets whose folders give the labels (``tasks/intake/dataset_layouts.py``)."""
 
 EngineChoice = Literal["auto", "openvino", "onnxruntime", "torch"]
-"""What runs a model that scores; see ``ScoreSettings``."""
+"""Library that runs a model; see ``ScoreSettings``."""
 
 
 class PreprocessSettings(Settings):
     """Everything that decides which pixels a model sees."""
 
     algorithm: Literal[2] = 2
-    """Raised by us whenever the code's output changes for the same settings."""
+    """Version of the algorithm. Increase it when the same settings give other pixels."""
     sampling: Literal["spread", "clips", "uniform", "all"] = "spread"
-    """Which frames are looked at.
+    """Which frames are searched for faces.
 
-    spread: ``num_frames`` over the whole video, each moved to a frame nearby that costs less to
-    decode; clips: ``num_clips`` runs of neighbouring frames; uniform: ``num_frames`` at even
-    places exactly; all: every frame."""
+    spread: ``num_frames`` over the whole video, each moved to a nearby frame that costs less to
+    decode; clips: ``num_clips`` runs of neighbouring frames; uniform: ``num_frames`` at exactly
+    even distances; all: every frame."""
     num_frames: Annotated[int, Field(ge=1, le=1000)] = 30
-    """Frames of spread and uniform."""
+    """Number of frames with the sampling spread or uniform."""
     num_clips: Annotated[int, Field(ge=1, le=100)] = 6
-    """Runs of clips, and at most so many of a second, closer look."""
+    """Number of runs with the sampling clips; also the most runs of a second, closer look."""
     clip_frames: Annotated[int, Field(ge=1, le=1000)] = 12
-    """Frames of one run."""
+    """Number of neighbouring frames in one run."""
     max_snap_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
-    """How far a sample of spread or clips may move; see ``tasks/faces/plan.py``."""
+    """Seconds by which a frame of spread or clips may move to one that costs less to decode."""
     min_sequence_frames: Annotated[int, Field(ge=1)] = 10
-    """A face seen on fewer frames gives no crop sequence."""
+    """Frames that a crop sequence has at least; a face seen on fewer frames gives none."""
     max_sequence_frames: Annotated[int, Field(ge=1, le=1000)] = 30
-    """A longer face track is cut into several sequences."""
+    """Frames that a crop sequence has at most; a longer face track is cut into several."""
     crop_pixels: Annotated[int, Field(ge=32, le=1024)] = 112
-    """Side of the square crops."""
+    """Side of the square crops, in pixels."""
     margin: Annotated[float, Field(ge=1.0, le=3.0)] = 1.3
-    """Side of the square cut out, as a multiple of the face box's longer side."""
+    """Side of the square that is cut out, as a multiple of the face box's longer side."""
     min_face_pixels: Annotated[int, Field(ge=1)] = 32
-    """Face boxes whose longer side is shorter are not judged."""
+    """Pixels that the longer side of a face box has at least; smaller faces are not used."""
     min_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Detector certainty from which a box is followed."""
+    """Confidence of the face detector, 0 to 1, from which a face box is used."""
     min_track_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    """A track counts as a face when its median certainty reaches this."""
+    """Median confidence, 0 to 1, from which a face track counts as a face."""
     still_crop: Literal["face", "whole"] = "face"
-    """What is taken of a single picture: its faces, or all of it as one square."""
+    """What is cut out of a still picture: its faces, or the whole picture as one square."""
     align_eyes: bool = False
     """Turn each crop so that the eyes are level."""
     face_model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = FULL_RANGE_SHA256
-    """Which face detector; follows ``REELCHECK_FACE_MODEL`` when that is set."""
+    """SHA-256 of the face detector's file; the variable ``REELCHECK_FACE_MODEL`` changes it."""
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> "PreprocessSettings":
@@ -81,99 +81,106 @@ class RunSettings(Settings):
     """How a run uses the machine; changes no result."""
 
     where: Literal["here", "cluster"] = "here"
-    """cluster: one task per shard on the machines of the scheduler that the environment names; see
-    ``docs/scale.md``."""
+    """Where shards are processed. here: on this machine; cluster: on the machines of the scheduler
+    that the environment names, one task per shard (``docs/cluster.md``)."""
     num_workers: Annotated[int, Field(ge=1, le=512)] | None = None
-    """Decode processes; None: one per core that this process may use."""
+    """Number of decode processes; None: one per core that this process may use."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """Videos per Prefect task."""
+    """Number of videos in a shard, which is one Prefect task."""
     decoder: Decoder = "auto"
-    """auto: decord where it is exact and nothing can be left out, else PyAV; decord: wherever it is
-    exact; pyav: always. The frames are the same."""
+    """Which decoder is used; the frames are the same. auto: decord if it is exact and must decode
+    every packet anyway, otherwise PyAV; decord: decord wherever it is exact; pyav: always PyAV."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Deadline for one video: half of it for the first attempt, half for the second."""
+    """Deadline for one video in seconds: half for the first attempt, half for the second."""
     max_memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
-    """Private memory that one decode process may take (Linux)."""
+    """Private memory in bytes that one decode process may take; only on Linux."""
     compress_crops: bool = False
-    """Store crops as zstd: two thirds of the bytes, nearly three times the reading time."""
+    """Compress crops with zstd: two thirds of the bytes, nearly three times the reading time."""
 
 
 class NormaliseSettings(Settings):
-    """The one profile that videos are brought to; ``tasks/faces/reencode.py`` says why."""
+    """The profile of normalised videos; ``tasks/faces/decoding/reencode.py`` gives the reasons."""
 
     algorithm: Literal[1] = 1
-    """Raised by us whenever the code's output changes for the same settings."""
+    """Version of the algorithm. Increase it when the same settings give other videos."""
     max_side: Annotated[int, Field(ge=64, le=4096, multiple_of=2)] = 640
-    """A longer side is scaled down to so many pixels; a shorter one is never scaled up."""
+    """Pixels of the longer side at most: larger pictures shrink, smaller ones keep their size."""
     square: bool = False
-    """Lay every picture in the middle of a black square of ``max_side``."""
+    """Put every picture in the middle of a black square with sides of ``max_side`` pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=120)] = 25
-    """Constant; frames are dropped or repeated."""
+    """Constant frame rate in frames per second; frames are dropped or repeated."""
     bits_per_pixel: Annotated[float, Field(ge=0.01, le=2)] = 0.1
-    """Constant bit rate, by pixels of the picture and frame."""
+    """Constant bit rate, in bits per pixel and frame."""
 
 
 class ScoreSettings(Settings):
-    """How a model is run, and what is shown of its answers."""
+    """How a model is run, and which evidence is shown with its predictions."""
 
     engine: EngineChoice = "auto"
-    """auto: torch on a GPU, else OpenVINO. On a CPU all give the same logits up to 1e-4."""
+    """Library that runs the model. auto: torch on a GPU, otherwise OpenVINO. On a CPU the logits
+    of all libraries agree to 1e-4."""
     num_evidence_frames: Annotated[int, Field(ge=0, le=30)] = 3
-    """Faces in the picture of each person of a video, of four people at most."""
+    """Number of faces shown of each person; a picture shows four people at most."""
     heat_maps: bool = True
-    """Where a video is not judged real: what in its worst person's faces speaks for a fake."""
+    """Draw heat maps of the regions that raise the score, on the faces of the most suspicious
+    person; not for videos with the verdict real."""
 
 
 class GateSettings(Settings):
-    """What a challenger must do to replace the champion; see ``tasks/gate.py``."""
+    """Conditions for a challenger to replace the champion; see ``tasks/registry/gate.py``."""
 
     min_auc_change: Annotated[float, Field(ge=-1, le=1)] = -0.005
-    """Lower end of the 95 % interval of the AUC's change, on frozen and on recent videos alike."""
+    """Smallest allowed lower end of the 95 % interval of the change in AUC (-1 to 1), on the frozen
+    and on the recent test videos."""
     max_generator_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """AUC that may be lost on any one generator."""
+    """Largest allowed loss of AUC (0 to 1) on any generator."""
     max_false_alarm_rise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of real videos that may be called fake in addition."""
+    """Largest allowed rise of the share of real videos that are called fake, 0 to 1."""
     max_ece: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Expected calibration error; the champion's, if that is larger."""
+    """Largest allowed expected calibration error, 0 to 1; or the champion's, if that is larger."""
     min_first_auc: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """AUC that a first model must have."""
+    """Smallest allowed AUC (0 to 1) of the first model of a registry."""
     min_new_videos: Annotated[int, Field(ge=1)] = 10
-    """With fewer new labelled videos no challenger is trained."""
+    """Number of new labelled videos from which a challenger is trained."""
     perturbations: tuple[str, ...] = ("jpeg 50", "scale 1/2", "blur 1.5")
-    """What test videos go through for the rule of robustness; none: the rule is off."""
+    """Perturbations of test videos for the robustness rule; with none the rule is off."""
     num_perturbed_videos: Annotated[int, Field(ge=2)] = 60
-    """At most so many test videos, half of them real, go through each."""
+    """Largest number of test videos for each perturbation, half of them real."""
     max_robustness_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Mean AUC over the perturbations that may be lost."""
+    """Largest allowed loss of the mean AUC (0 to 1) over the perturbations."""
     max_export_difference: Annotated[float, Field(ge=0)] = 1e-3
-    """Between a logit of the exported model and of the network, on test sequences."""
+    """Largest allowed difference between the logits of the exported model and of the network, on
+    test sequences."""
     max_slowdown: Annotated[float, Field(gt=0)] = 1.5
-    """Seconds per frame, as a multiple of the champion's."""
+    """Largest allowed time per frame, as a multiple of the champion's."""
     max_growth: Annotated[float, Field(gt=0)] = 1.5
-    """Bytes of the weights, as a multiple of the champion's."""
+    """Largest allowed size of the weights, as a multiple of the champion's."""
     approval_hours: Annotated[float, Field(gt=0, le=168)] = 12.0
-    """How long a deployed run waits for a person, where one must approve."""
+    """Hours that a deployed run waits for the approval of a person, where one is needed."""
 
     @field_validator("perturbations")
     @classmethod
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(perturbation.name for perturbation in named_perturbations(names))
+        return tuple(perturbation.name for perturbation in parse_perturbations(names))
 
 
 class SplitSettings(Settings):
     """How videos are divided into train, val and test."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    """Share of the videos for validation, 0 to 1."""
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    """Share of the videos for the test, 0 to 1."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Number that the random choices depend on."""
     honour_given: bool = True
-    """Keep videos where folders named train, val and test, or the labels table, put them."""
+    """Keep the splits that the labels table or folders named train, val and test give."""
     by_date: bool = False
-    """Test on the newest videos, validate on those before, by the column date of the labels."""
+    """Test on the newest videos and validate on those before, by the date in the labels."""
     val_from: date | None = None
-    """With by_date: validate from this day on; None: chosen by val_fraction, and kept."""
+    """With by_date: first day of the validation videos; None: chosen by val_fraction, then kept."""
     test_from: date | None = None
-    """With by_date: test from this day on; None: chosen by test_fraction, and kept."""
+    """With by_date: first day of the test videos; None: chosen by test_fraction, then kept."""
 
     @model_validator(mode="after")
     def _train_is_largest(self) -> "SplitSettings":

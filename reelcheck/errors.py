@@ -1,35 +1,35 @@
 """Every exception that a user can cause, as one tree.
 
-- A bad *setting*, path or store raises one of these; the command line prints it in one line and
-  exits with ``exit_code``.
-- A bad *video* never raises out of a batch: inside one video's work ``VideoError`` carries the
-  status and the reason, and the batch turns it into a row.
+- A bad *setting*, path or store raises one of these exceptions; the command line prints it in one
+  line and exits with ``exit_code``.
+- A bad *video* never ends a batch: the code for one video raises ``VideoError`` with status and
+  reason, and the batch turns it into a row.
 
     ReelcheckError (1)
-    ├── SettingsError (2)       a value outside what is allowed
+    ├── SettingsError (2)       a value that is not allowed
     ├── SourceError (2)         a folder, file or labels table that cannot be used
     ├── StoreError (2)          a store that lacks what the command needs, or is damaged
-    ├── TrainingError (2)       training cannot go on, such as after a loss that is no number
+    ├── TrainingError (2)       training cannot begin or continue, as after a loss that is no number
     ├── MismatchError (3)       model and data were not made for each other
-    ├── FaceModelError (4)      the face detector's weights cannot be had
-    ├── WeightsError (4)        pretrained or local weights cannot be had
+    ├── FaceModelError (4)      the face detector's weights are missing or wrong
+    ├── WeightsError (4)        pretrained or local weights are missing or do not fit
     ├── ExportError (4)         a model cannot be written for other runtimes
     ├── WorkerError (4)         decode processes cannot start on this machine
     ├── ServerError (4)         the Prefect server or its worker cannot be started, or has ended
-    └── VideoError              one video's trouble; always becomes a row
+    └── VideoError              one video cannot be processed; always becomes a row
 """
 
 from reelcheck.status import Status
 
 
 class ReelcheckError(Exception):
-    """Root of the tree; the message says what was wrong, what is allowed and what to do next."""
+    """Root of the tree. The message says what was wrong, what is allowed and what to do next."""
 
     exit_code = 1
 
 
 class SettingsError(ReelcheckError):
-    """A setting has a value outside what is allowed."""
+    """A setting has a value that is not allowed."""
 
     exit_code = 2
 
@@ -47,7 +47,7 @@ class StoreError(ReelcheckError):
 
 
 class TrainingError(ReelcheckError):
-    """Training cannot begin or go on with these data and settings."""
+    """Training cannot begin or continue with these data and settings."""
 
     exit_code = 2
 
@@ -59,25 +59,25 @@ class MismatchError(ReelcheckError):
 
 
 class FaceModelError(ReelcheckError):
-    """The face detector's weights cannot be had or are not the expected ones."""
+    """The face detector's weights are missing or are not the expected ones."""
 
     exit_code = 4
 
 
 class WeightsError(ReelcheckError):
-    """Pretrained or local network weights cannot be had or do not fit."""
+    """Pretrained or local network weights are missing or do not fit."""
 
     exit_code = 4
 
 
 class ExportError(ReelcheckError):
-    """A model cannot be written for other runtimes, or would answer otherwise there."""
+    """A model cannot be written for other runtimes, or gives other predictions there."""
 
     exit_code = 4
 
 
 class WorkerError(ReelcheckError):
-    """Decode processes cannot start; no video's fault."""
+    """Decode processes cannot start, whatever the video is."""
 
     exit_code = 4
 
@@ -92,8 +92,8 @@ class VideoError(ReelcheckError):
     """One video cannot be processed; becomes a row with this status and reason.
 
     Attributes:
-        status: what the row will say; never ``Status.OK``.
-        reason: one line for a person.
+        status: status of the row; never ``Status.OK``.
+        reason: reason of the row, one line for people.
     """
 
     def __init__(self, status: Status, reason: str) -> None:

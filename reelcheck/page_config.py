@@ -1,4 +1,4 @@
-"""What an operator decides about the web page; the command hands it over as one JSON argument."""
+"""Settings of the web page, which the operator chooses; the command passes them as JSON."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,23 +9,23 @@ from reelcheck.settings import Settings
 
 
 class PageSettings(Settings):
-    """What visitors of the page may use, and how much of it."""
+    """What visitors of the page may use, and how much."""
 
     models: tuple[Path, ...] = ()
-    """Checkpoint folders to choose from."""
+    """Checkpoint folders that visitors can choose from."""
     registry: Path | None = None
-    """Folder of versions to choose from, the champion first."""
+    """Folder of model versions that visitors can choose from, the champion first."""
     results: tuple[Path, ...] = ()
-    """Output folders of scoring runs to look at."""
+    """Output folders of scoring runs that visitors can look at."""
     max_upload_mb: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """Largest file that is taken."""
+    """Largest size of an uploaded file, in megabytes."""
     allow_paths: bool = False
-    """Visitors may name files of this machine, and URLs that it can reach."""
+    """Allow visitors to name files of this machine, and URLs that it can reach."""
     keep_minutes: Annotated[float, Field(gt=0)] = 60.0
-    """What a visitor brought is removed so long after the page last asked for it."""
+    """Minutes after a visitor's last request until the visitor's files are removed."""
     max_checks: Annotated[int, Field(ge=1)] = 50
-    """Files that one visitor may have here at a time."""
+    """Largest number of files of one visitor at a time."""
     max_visit_mb: Annotated[int, Field(ge=1)] = 2000
-    """What one visitor may have here at a time, own models and results included."""
+    """Largest total size of one visitor's files, models and results, in megabytes."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """As in ``RunSettings``: a visitor waits for the answer."""
+    """Deadline for one video in seconds, as in ``RunSettings``; visitors wait for the result."""

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent."""
+"""Child processes that end with their parent."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent_pid: int) -> None:
     """Ask Linux to kill this process when its parent dies, even by SIGKILL.
 
-    To be called in the child; elsewhere than on Linux it does nothing.
+    Call it in the child. On systems other than Linux it does nothing.
 
     Args:
         parent_pid: the process that started this one.

@@ -1,6 +1,6 @@
-"""What a video may go through before it reaches a detector: compression, blur, lost frames ...
+"""Changes that videos undergo before they reach a detector: compression, blur, lost frames ...
 
-Names and strengths only; ``tasks/faces/perturb.py`` does it.
+This module has names and strengths only; ``tasks/faces/perturb.py`` changes the videos.
 """
 
 import re
@@ -14,10 +14,10 @@ Family = Literal["remux", "h264", "jpeg", "scale", "blur", "noise", "gamma", "dr
 
 
 class _Form(NamedTuple):
-    """How a family is written and which strengths it has."""
+    """Name pattern and allowed strengths of a family."""
 
     pattern: str
-    """``n``: the strength; ``rest``: one less."""
+    """Name; ``n`` stands for the strength, ``rest`` for the strength minus one."""
     least: float = 0
     most: float = 0
     is_whole: bool = True
@@ -38,47 +38,47 @@ _NUMBER: Final = re.compile(r"\d*\.?\d+$")
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One change that all videos of a run go through.
+    """One change of all videos of a run.
 
     Raises:
-        SettingsError: there is no such family, or it has no such strength.
+        SettingsError: there is no such family, or it does not have this strength.
     """
 
     family: Family
     strength: float | None = None
-    """What it means depends on the family:
+    """Meaning by family:
 
-    - remux: None. The packets, unchanged, in a file of another format.
-    - h264: constant rate factor of x264; 23 is its default, more is coarser.
-    - jpeg: quality from 1 to 100 of every frame; less is coarser.
-    - scale: n of 1/n, to which both sides shrink before they grow back.
+    - remux: None. The same packets in a file of another format.
+    - h264: constant rate factor of x264; 23 is its default, a larger one is coarser.
+    - jpeg: quality from 1 to 100 of every frame; a smaller one is coarser.
+    - scale: n of the factor 1/n, by which both sides shrink before they grow back.
     - blur: sigma of a Gaussian, in pixels of a frame whose shorter side has 480.
-    - noise: sigma of normal noise on each pixel's red, green and blue, of 255.
+    - noise: sigma of normal noise on each pixel's red, green and blue (0 to 255).
     - gamma: exponent of the values between 0 and 1; below 1 is brighter.
-    - dropped frames: n of (n - 1)/n, the share that is lost: of n frames the first stays.
+    - dropped frames: n of the share (n - 1)/n that is lost: of n frames the first stays.
     """
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
+        """Refuse an unknown family or strength."""
         if not self._is_possible():
             raise SettingsError(
-                f"perturbation {self.family!r} has no strength {self.strength}; {_allowed()}"
+                f"perturbation {self.family!r} has no strength {self.strength}; {_list_allowed()}"
             )
 
     @property
     def name(self) -> str:
-        """As people write it: ``h264 crf 30``, ``scale 1/4``, ``remux``."""
+        """Name as people write it: ``h264 crf 30``, ``scale 1/4``, ``remux``."""
         number = self.strength or 0
         return _FORMS[self.family].pattern.format(n=number, rest=number - 1)
 
     @property
     def needs_file(self) -> bool:
-        """Whether another file is made of a video; still pictures stay as they are."""
+        """Whether a video is rewritten to a new file; still pictures are not changed at all."""
         return self.family in {"remux", "h264"}
 
     @property
     def keeps_every(self) -> int:
-        """Of so many frames one stays."""
+        """Number of frames of which one stays."""
         return int(self.strength or 1) if self.family == "dropped frames" else 1
 
     def _is_possible(self) -> bool:
@@ -90,15 +90,15 @@ class Perturbation:
 
 
 def parse_perturbation(text: str) -> Perturbation:
-    """The perturbation of a name, such as ``jpeg 60``.
+    """Parse the name of a perturbation, such as ``jpeg 60``.
 
     Raises:
-        SettingsError: it is none; the message says what is allowed.
+        SettingsError: the name is unknown; the message says what is allowed.
     """
     words = " ".join(text.lower().split())
-    found = _NUMBER.search(words)
-    number = float(found[0]) if found else None
-    wanted = f"{words[: found.start()]}{number:.15g}" if found else words
+    match = _NUMBER.search(words)
+    number = float(match[0]) if match else None
+    wanted = f"{words[: match.start()]}{number:.15g}" if match else words
     for family in get_args(Family):
         try:
             perturbation = Perturbation(family, number)
@@ -106,11 +106,11 @@ def parse_perturbation(text: str) -> Perturbation:
             continue
         if perturbation.name == wanted:
             return perturbation
-    raise SettingsError(f"unknown perturbation {text!r}; {_allowed()}")
+    raise SettingsError(f"unknown perturbation {text!r}; {_list_allowed()}")
 
 
-def _allowed() -> str:
-    """All families with their range, for a message."""
+def _list_allowed() -> str:
+    """List all families with their range, for a message."""
     texts = []
     for form in _FORMS.values():
         ends = [form.pattern.format(n=n, rest=n - 1) for n in (form.least, form.most)]
@@ -119,31 +119,31 @@ def _allowed() -> str:
     return f"allowed are: {'; '.join(texts)}"
 
 
-def _all(family: Family, strengths: Sequence[float]) -> tuple[Perturbation, ...]:
+def _make_all(family: Family, strengths: Sequence[float]) -> tuple[Perturbation, ...]:
     return tuple(Perturbation(family, strength) for strength in strengths)
 
 
 DEFAULT_PERTURBATIONS: Final = (
     Perturbation("remux"),
-    *_all("h264", (23, 30, 40)),
-    *_all("jpeg", (80, 50, 20)),
-    *_all("scale", (2, 4)),
-    *_all("blur", (0.7, 1.5, 3)),
-    *_all("noise", (5, 10, 20)),
-    *_all("gamma", (0.5, 0.7, 1.4, 2)),
-    *_all("dropped frames", (2, 4)),
+    *_make_all("h264", (23, 30, 40)),
+    *_make_all("jpeg", (80, 50, 20)),
+    *_make_all("scale", (2, 4)),
+    *_make_all("blur", (0.7, 1.5, 3)),
+    *_make_all("noise", (5, 10, 20)),
+    *_make_all("gamma", (0.5, 0.7, 1.4, 2)),
+    *_make_all("dropped frames", (2, 4)),
 )
-"""From hardly visible to plainly degraded; the mildest of each family first, but for gamma."""
+"""From hardly visible to clearly degraded; each family begins with the mildest, except gamma."""
 
 
-def named_perturbations(names: Sequence[str]) -> tuple[Perturbation, ...]:
-    """The perturbations of these names; ``default`` means ``DEFAULT_PERTURBATIONS``. None twice.
+def parse_perturbations(names: Sequence[str]) -> tuple[Perturbation, ...]:
+    """Parse names, each once in the result; ``default`` means ``DEFAULT_PERTURBATIONS``.
 
     Raises:
         SettingsError: a name is unknown; the message says what is allowed.
     """
-    found: dict[Perturbation, None] = {}
+    perturbations: dict[Perturbation, None] = {}
     for name in names:
         known = DEFAULT_PERTURBATIONS if name == "default" else (parse_perturbation(name),)
-        found |= dict.fromkeys(known)
-    return tuple(found)
+        perturbations |= dict.fromkeys(known)
+    return tuple(perturbations)

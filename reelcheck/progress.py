@@ -1,6 +1,6 @@
-"""The one progress bar, on stderr: count, rate and time left.
+"""The progress bar, on stderr: count, rate and remaining time.
 
-On a terminal it moves; in a log (no terminal) it prints a line every ten seconds at most.
+On a terminal the bar moves; in a log it prints a line at most every ten seconds.
 """
 
 import sys
@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 
-def progress_bar(*, total: int, description: str, unit: str, is_shown: bool = True) -> "tqdm[None]":
-    """A bar of ``total`` steps to be advanced with ``.update(1)`` and used with ``with``."""
+def show_progress(
+    *, total: int, description: str, unit: str, is_shown: bool = True
+) -> "tqdm[None]":
+    """Show a bar of ``total`` steps; use it with ``with`` and advance it with ``.update(1)``."""
     is_terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -25,10 +27,10 @@ def progress_bar(*, total: int, description: str, unit: str, is_shown: bool = Tr
 
 
 @contextmanager
-def video_progress(*, total: int, description: str) -> Iterator[Callable[[int], None]]:
-    """A bar of ``total`` videos; call what it yields with the number of frames of each."""
+def show_video_progress(*, total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar of ``total`` videos; for each video, call the result with its number of frames."""
     num_frames = 0
-    with progress_bar(total=total, description=description, unit="videos") as bar:
+    with show_progress(total=total, description=description, unit="videos") as bar:
 
         def advance(num_frames_more: int) -> None:
             nonlocal num_frames

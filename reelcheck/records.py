@@ -1,6 +1,6 @@
-"""The small frozen records that travel between stages.
+"""Small frozen records that stages pass on.
 
-A stage never fills in another stage's record: it returns a new one.
+A stage never changes another stage's record: it returns a new one.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reelcheck.locations import location_of
 from reelcheck.status import Status
 
 RGB = NDArray[np.uint8]
 Point = tuple[float, float]
 """x and y."""
 FINGERPRINT_BYTES = 32
-"""Of a picture's perceptual hash; see ``tasks/faces/fingerprint.py``."""
+"""Size of a picture's perceptual hash; see ``tasks/faces/detection/fingerprint.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class InputFile:
     """One file found under a source, before anything is known of its content."""
 
     root: str
-    """The folder that ``path`` is relative to."""
+    """Folder or URL that ``path`` is relative to."""
     path: str
     """Path relative to ``root``, with forward slashes."""
     size_bytes: int | None = None
@@ -32,42 +33,47 @@ class InputFile:
     video_id: str | None = None
     """SHA-256 of the content; None where the file cannot be read."""
     status: Status | None = None
-    """Set when the outcome is known without opening a decoder (unreadable, missing)."""
+    """Set if the status is known without a decoder (unreadable, missing)."""
     reason: str | None = None
     label: int | None = None
     """1 fake, 0 real, None unknown."""
     group: str | None = None
     identity: str | None = None
-    """Who is seen."""
+    """The person who is seen."""
     donor: str | None = None
-    """Of a fake: whose face, voice or motion was put in; a name like those of identities."""
+    """For a fake: the person whose face, voice or motion was put in."""
     source: str | None = None
     """The real video that a fake was made from."""
     pair: str | None = None
     generator: str | None = None
     dataset: str | None = None
-    """The collection that the file comes from."""
+    """Collection that the file comes from."""
     date: str | None = None
-    """When it was published, as YYYY-MM-DD."""
+    """Day of publication, as YYYY-MM-DD."""
     split: str | None = None
     """``train``, ``val`` or ``test`` where folders or the labels table give it."""
+
+    @property
+    def location(self) -> str:
+        """Path on this machine, or URL."""
+        return location_of({"root": self.root, "path": self.path})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PacketIndex:
-    """A video stream's P packets in decoding order: what depends on what.
+    """A video stream's P packets in decoding order, and their dependencies.
 
-    A stream of which nothing is known has one restart, the first packet, and references only.
+    A stream without known dependencies has one restart, the first packet, and references only.
     """
 
     frame_index_P: NDArray[np.int64]
-    """Position of the packet's picture among the shown frames; -1: decoded but not shown."""
+    """Index of the packet's picture among the shown frames; -1: decoded but not shown."""
     pts_P: NDArray[np.int64]
-    """Presentation times in units of the stream's time base; tells packets apart."""
+    """Presentation times in units of the stream's time base; different for each packet."""
     is_restart_P: NDArray[np.bool_]
-    """Nothing from here on needs what came before, except pictures shown before this one."""
+    """Later packets need no earlier ones, except for pictures that are shown before this one."""
     is_reference_P: NDArray[np.bool_]
-    """Other pictures may be predicted from this one; if not, it can be left undecoded."""
+    """Other pictures may be predicted from this one; if not, its packet can be skipped."""
 
     @property
     def num_packets(self) -> int:
@@ -77,32 +83,32 @@ class PacketIndex:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoProbe:
-    """What the container says after one pass over its packets, nothing decoded."""
+    """What one pass over the container's packets finds, without decoding."""
 
     container: str
     codec: str
     pixel_format: str | None
     width: int
-    """Pixels of the picture as stored: before rotation."""
+    """Pixels of the picture as stored, before rotation."""
     height: int
     pixel_aspect: float
     """Width over height of one stored pixel."""
     average_fps: float | None
     pts_seconds: tuple[float, ...]
-    """Times of the frames that a player shows, ascending."""
+    """Presentation times of the frames that a player shows, ascending."""
     has_pts: bool
-    """The container tells them apart; if not, they are counted out at the average rate."""
+    """The container gives different times; if not, times follow from the average rate."""
     is_only_video_stream: bool
-    """No second picture stream or cover that a decoder might take instead."""
+    """There is no second picture stream or cover that a decoder might take instead."""
     has_edit_list: bool
     """Some packets are decoded but not shown."""
     is_interlaced: bool
-    """Pictures are woven from two fields, whose colours decoders place differently."""
+    """Pictures consist of two fields, whose colours decoders place differently."""
     packets: PacketIndex
 
     @property
     def num_frames(self) -> int:
-        """Frames that a player shows, counted by packet."""
+        """Number of frames that a player shows, counted by packet."""
         return len(self.pts_seconds)
 
     @property
@@ -113,20 +119,20 @@ class VideoProbe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodePlan:
-    """Which frames of a video are wanted, and which packets give them."""
+    """Frames of a video that are wanted, and the packets that give them."""
 
     frame_indices: tuple[int, ...]
     """Wanted frames, ascending."""
     runs: tuple[NDArray[np.int64], ...]
-    """Packets to decode, ascending; each run begins where decoding can start anew."""
+    """Packets to decode, ascending; each run begins where decoding can start."""
     num_packets_in_order: int
-    """Packets that a reader which leaves nothing out decodes for the same frames."""
+    """Number of packets that a reader decodes for the same frames if it skips none."""
     largest_snap_seconds: float
-    """How far the farthest frame lies from the place that was asked for."""
+    """Largest distance in seconds between a frame and its requested time."""
 
     @property
     def num_packets(self) -> int:
-        """Packets to decode."""
+        """Number of packets to decode."""
         return sum(len(run) for run in self.runs)
 
 
@@ -135,20 +141,20 @@ class Frame:
     """One decoded picture, upright."""
 
     frame_index: int
-    """Position among the shown frames, from 0."""
+    """Index among the shown frames, from 0."""
     pts_seconds: float
     rgb_HWC: RGB
 
     def __post_init__(self) -> None:
-        """Refuse arrays that MediaPipe would misread without a word."""
+        """Refuse arrays that MediaPipe would misread without an error."""
         if self.rgb_HWC.ndim != 3 or not self.rgb_HWC.flags.c_contiguous:
             raise ValueError(f"frame must be contiguous (H, W, 3), got {self.rgb_HWC.shape}")
 
 
 class Keypoints(NamedTuple):
-    """What BlazeFace (arXiv 1907.05047) points out in a face; right is the person's right.
+    """Key points of BlazeFace (arXiv 1907.05047) in a face; right is the person's right.
 
-    In the order of ``FaceKeyPoint`` of MediaPipe's older Python interface, checked by eye.
+    The order is that of ``FaceKeyPoint`` of MediaPipe's older Python interface, checked by eye.
     """
 
     right_eye: Point
@@ -164,16 +170,16 @@ class FaceBox:
     """One face on one sampled frame."""
 
     sample_index: int
-    """Position among the sampled frames, from 0."""
+    """Index among the sampled frames, from 0."""
     xyxy: tuple[float, float, float, float]
-    """x1, y1, x2, y2 in pixels of the upright frame; may reach beyond it."""
+    """x1, y1, x2, y2 in pixels of the upright frame; may extend beyond it."""
     confidence: float
     keypoints_xy: Keypoints | None = None
-    """In pixels of the upright frame; may lie beyond it."""
+    """Key points in pixels of the upright frame; may lie beyond it."""
 
     @property
     def eyes_xy(self) -> tuple[Point, Point] | None:
-        """The eye on the left of the picture, then the other."""
+        """The eye on the left of the picture, then the other eye."""
         if self.keypoints_xy is None:
             return None
         first, second = sorted((self.keypoints_xy.right_eye, self.keypoints_xy.left_eye))
@@ -181,7 +187,7 @@ class FaceBox:
 
     @property
     def side_pixels(self) -> float:
-        """The longer side."""
+        """Longer side of the box, in pixels."""
         x1, y1, x2, y2 = self.xyxy
         return max(x2 - x1, y2 - y1)
 
@@ -209,13 +215,13 @@ class CropSequence:
     brightness: tuple[float, ...]
     """Mean luma of each crop, 0 to 255."""
     keypoints_xy: tuple[tuple[float, ...], ...]
-    """x and y of each crop's key points, 12 numbers in the order of ``Keypoints``, as fractions of
-    the crop's side; beyond 0 to 1 outside of it. Empty: not known of every frame."""
+    """x and y of each crop's key points: 12 numbers in the order of ``Keypoints``, as fractions of
+    the crop's side, below 0 or above 1 outside the crop. Empty: unknown for some frame."""
     fingerprints: tuple[bytes, ...] = ()
     """Perceptual hashes of the crops."""
 
     def __post_init__(self) -> None:
-        """All per-frame fields must have the same length."""
+        """Require that all fields with a value per frame have the same length."""
         lengths = {
             len(self.crops_THWC),
             len(self.frame_indices),
@@ -237,12 +243,12 @@ class CropSequence:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
-    """What one video's content gave; the same for every copy of it."""
+    """Result of preprocessing one content; the same for every copy."""
 
     video_id: str
     status: Status
     reason: str | None = None
-    """Why not ok; for ok a remark such as a damaged end, or None."""
+    """Why the status is not ok; with ok, a remark such as a damaged end, or None."""
     container: str | None = None
     codec: str | None = None
     width: int | None = None
@@ -252,26 +258,26 @@ class VideoResult:
     duration_seconds: float | None = None
     num_frames: int | None = None
     decoder: str | None = None
-    """What gave the frames; of several in turn, the last."""
+    """Decoder that gave the frames; if several were tried, the last."""
     num_packets_decoded: int | None = None
-    """Packets that the plan sent to the decoder."""
+    """Number of packets that the plan sent to the decoder."""
     largest_snap_seconds: float | None = None
-    """How far the plan moved a sample for the sake of speed."""
+    """Largest distance in seconds by which the plan moved a sample for speed."""
     num_frames_sampled: int | None = None
-    """Frames asked of the decoder."""
+    """Number of frames requested from the decoder."""
     num_frames_decoded: int | None = None
-    """Frames it gave."""
+    """Number of frames that were decoded."""
     num_frames_with_face: int | None = None
     num_faces: int | None = None
-    """Face tracks long enough to be judged."""
+    """Number of face tracks that are long enough for a crop sequence."""
     head_rotation: int | None = None
     """Degrees, counter-clockwise, by which frames were turned to find and cut out the faces; boxes
-    lie on the frame as shown."""
+    refer to the frame as shown."""
     fingerprints: tuple[bytes, ...] = ()
-    """Perceptual hashes of frames, without those that show next to nothing."""
+    """Perceptual hashes of frames, except of frames that show almost nothing."""
     sequences: tuple[CropSequence, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """CPU seconds of demux, decode, detect and crop; belongs to the run, never to a table."""
+    """CPU seconds of demux, decode, detect and crop; not stored in a table of the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,15 +286,15 @@ class Shard:
 
     name: str
     position: str
-    """Such as ``2/5``: for people, not for files."""
+    """Such as ``2/5``; for people, not for file names."""
     video_ids: tuple[str, ...]
-    paths: tuple[str, ...]
-    """One readable file for each id."""
+    locations: tuple[str, ...]
+    """One path or URL for each id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredSequence:
-    """The model's raw answer for one crop sequence."""
+    """The model's logit for one crop sequence."""
 
     sequence_id: str
     video_id: str

@@ -1,16 +1,19 @@
 """Settings: frozen, validated once, hashed where they name output.
 
-How they are put together: defaults, then a recipe, then a TOML file, then ``key=value``.
+How they are put together: defaults, then a recipe, then a TOML file, then ``key=value``. A value
+is written as in TOML where that is a list, a table or quoted text, such as ``[0.5, 0.5, 0.5]``;
+anything else is plain text, which pydantic reads as what the setting is: a number, a date, a path.
 """
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from reelcheck.errors import SettingsError
 
@@ -36,16 +39,19 @@ def load_settings(
     *,
     section: str,
     config_path: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     base: AnySettings | None = None,
 ) -> AnySettings:
-    """Settings from defaults, then one section of a TOML file, then ``key=value`` overrides.
+    """Settings from defaults, one section of a TOML file, changes and ``key=value`` overrides.
 
     Args:
         cls: the settings class.
         section: table of the TOML file that belongs to ``cls``.
         config_path: the TOML file, or None.
-        overrides: such as ``margin=1.5`` or ``phases.0.max_epochs=2``; ``none`` is no value.
+        changes: values by name, such as those of a command's options.
+        overrides: what a person wrote, such as ``margin=1.5``, ``phases.0.max_epochs=2`` or
+            ``detector.pixel_mean=[0.5, 0.5, 0.5]``; ``none`` is no value.
         base: what to start from instead of the defaults.
 
     Raises:
@@ -54,11 +60,12 @@ def load_settings(
     values = (base if base is not None else cls()).model_dump()
     if config_path is not None:
         merge(values, _read_section(config_path, section))
+    merge(values, dict(changes or {}))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise SettingsError(f"{override!r} is not KEY=VALUE; for example --set margin=1.5")
-        nested: Any = value
+        nested: Any = _read_value(key, value)
         for part in reversed(key.split(".")):
             nested = {part: nested}
         merge(values, nested)
@@ -74,14 +81,51 @@ def validated(cls: type[AnySettings], values: dict[str, Any]) -> AnySettings:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc'])) or cls.__name__} = {e['input']!r}: {e['msg']}"
-            if e["type"] != "extra_forbidden"
-            else f"{'.'.join(map(str, e['loc']))}: no such setting; "
-            f"known are {', '.join(cls.model_fields)}"
-            for e in error.errors()
-        ]
+        problems = [_describe_problem(cls, problem) for problem in error.errors()]
         raise SettingsError("; ".join(problems)) from error
+
+
+def _describe_problem(cls: type[Settings], problem: ErrorDetails) -> str:
+    """Describe one complaint of pydantic's: which setting, its value, what is allowed."""
+    place, message = problem["loc"], problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(_find_fields(cls, place[:-1]))
+        return f"{'.'.join(map(str, place))}: no such setting; known are {known}"
+    if problem["type"] == "missing" and isinstance(place[-1], int):
+        place, message = place[:-1], f"Item {place[-1]}, counted from 0, is missing"
+    elif problem["type"] == "tuple_type":
+        message = 'Input should be a list, such as [0.5, 0.5, 0.5] or ["jpeg 50"]'
+    return f"{'.'.join(map(str, place)) or cls.__name__} = {problem['input']!r}: {message}"
+
+
+def _find_fields(cls: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Names of the settings at a place, such as that of ``detector.transformer``."""
+    for name in place:
+        if isinstance(name, str) and name in cls.model_fields:
+            cls = next(iter(_find_models(cls.model_fields[name].annotation)), cls)
+    return list(cls.model_fields)
+
+
+def _find_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes in a type, such as that in ``tuple[Phase, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _find_models(part)
+
+
+def _read_value(key: str, text: str) -> Any:
+    """Read a list, a table or quoted text as TOML does; anything else stays the text it is."""
+    if not text.lstrip().startswith(("[", "{", '"', "'")):
+        return text
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{key} = {text} cannot be read as TOML ({error}); write for example [0.5, 0.5], "
+            '["jpeg 50"] or {max_epochs = 5}, in single quotes for the shell'
+        ) from error
+    return document["value"]
 
 
 def _read_section(config_path: Path, section: str) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Which videos can a ``source`` name mean? Labels say ``real/a.mp4`` or just ``a.mp4``."""
+"""Find the videos that the label ``source`` names, as ``real/a.mp4`` or only ``a.mp4``."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 
-def source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], frozenset[str]]:
-    """Source name -> ids of the videos with that path, or else with that file name.
+def make_source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], frozenset[str]]:
+    """Make a function: source name -> ids of the videos with that path, or else that file name.
 
     Args:
-        videos: path and video id of every video that can be meant.
+        videos: path and video id of every video.
     """
     by_path: dict[str, set[str]] = defaultdict(set)
     by_name: dict[str, set[str]] = defaultdict(set)

@@ -1,6 +1,6 @@
-"""The closed list of what can become of one input file.
+"""The statuses that an input file can have.
 
-A score exists only where the status is ``ok``; every other status comes with a reason.
+A score exists only with the status ``ok``; every other status comes with a reason.
 """
 
 from enum import StrEnum
@@ -14,7 +14,7 @@ class Status(StrEnum):
     NO_FACE = "no_face"
     """The video decodes, but no sampled frame shows a face."""
     FACE_TOO_SMALL = "face_too_small"
-    """Faces were found, all smaller than the smallest size that is judged."""
+    """Faces were found, all smaller than the smallest size that is used."""
     TOO_FEW_FRAMES = "too_few_frames"
     """No face was seen on enough frames to make one crop sequence; a picture is one frame."""
     DECODE_ERROR = "decode_error"
@@ -24,13 +24,13 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     """The video needed more memory than a worker may use."""
     UNSUPPORTED = "unsupported"
-    """Neither a video nor a picture that is read: empty, text, sound only."""
+    """Neither a video nor a supported picture: empty, text, sound only."""
     UNREADABLE = "unreadable"
     """The file is there but cannot be opened (permissions, broken link, device)."""
     MISSING = "missing"
     """The labels table names a file that is not there."""
     INTERNAL_ERROR = "internal_error"
-    """A defect of reelcheck itself met this video; worth a report."""
+    """A defect of reelcheck itself, which should be reported."""
     MODEL_ERROR = "model_error"
     """Crops exist, but the model gave no finite number for them."""
 
@@ -38,8 +38,8 @@ class Status(StrEnum):
 FAILURES = frozenset(
     {Status.DECODE_ERROR, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.INTERNAL_ERROR}
 )
-"""What a newer version or a larger machine may do better; tried again when it is asked for."""
+"""Statuses that a newer version or a larger machine may change; tried again on request."""
 NO_VIDEO = frozenset({Status.UNSUPPORTED, Status.UNREADABLE, Status.MISSING})
-"""What is no video, or not there: nothing that a detector could be asked about."""
+"""Statuses of files that are no video or do not exist, so that no detector can classify them."""
 RETRIED = frozenset({Status.INTERNAL_ERROR, Status.UNREADABLE})
-"""What says nothing of the video itself; every run tries again."""
+"""Statuses that say nothing about the video itself; every run tries these files again."""

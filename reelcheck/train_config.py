@@ -6,19 +6,24 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from reelcheck.settings import Settings
+from reelcheck.weight_formats import PaddingStyle
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class TransformerSettings(Settings):
-    """How the frames of a sequence are judged together."""
+    """The Transformer, which classifies the frames of a sequence together."""
 
     feature_dim: Annotated[int, Field(ge=8)] = 512
+    """Number of features per frame."""
     depth: Annotated[int, Field(ge=1)] = 4
-    """Blocks."""
+    """Number of Transformer blocks."""
     num_heads: Annotated[int, Field(ge=1)] = 8
+    """Number of attention heads per block."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout probability in the Transformer, 0 to 1."""
     pooling: Literal["attention", "mean"] = "attention"
+    """How the features of all frames become one: by learned attention weights, or by their mean."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "TransformerSettings":
@@ -31,38 +36,45 @@ class HeadLayer(Settings):
     """One hidden layer: linear, ReLU, dropout."""
 
     width: Annotated[int, Field(ge=1)]
+    """Number of features that the layer gives."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout probability after the layer, 0 to 1."""
 
 
 class PaddingSettings(Settings):
-    """How ``efficientnet_pytorch`` pads strided convolutions: by the size it was built for.
+    """How ``efficientnet_pytorch`` pads strided convolutions: for the size it was built for.
 
-    timm pads by the size it is given. Only imported weights need this.
+    timm pads for the size of its input instead. Only imported weights need this.
     """
 
-    style: Literal["efficientnet-pytorch-0.6", "efficientnet-pytorch-0.7"]
+    style: PaddingStyle
+    """Version of ``efficientnet_pytorch`` whose padding is used."""
     built_for_pixels: Annotated[int, Field(ge=32)]
+    """Side of the pictures, in pixels, that the network was built for."""
     unpadded_stem: bool = False
-    """The first convolution has no padding at all (DeepfakeBench)."""
+    """Leave the first convolution without padding, as DeepfakeBench does."""
 
 
 class DetectorSettings(Settings):
-    """Architecture of the detector, and the pixels that it takes."""
+    """Architecture of the detector, and its input."""
 
     backbone: str = "efficientnet_b3"
-    """Any timm image model."""
+    """Name of the image model in timm that gives the features of each frame."""
     input_pixels: Annotated[int, Field(ge=32, le=1024)] | None = None
-    """Crops are resized to this side; None: they are taken as they are stored."""
+    """Side in pixels to which crops are resized; None: crops keep their stored size."""
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Of RGB in [0, 1]; default: ImageNet."""
+    """Mean of red, green and blue (0 to 1), which is subtracted; the default is ImageNet's."""
     pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    """Standard deviation of red, green and blue, which divides; the default is ImageNet's."""
     transformer: TransformerSettings | None = TransformerSettings()
-    """None: each frame is judged alone, and a sequence by the mean of its frames' logits."""
+    """The Transformer; None: each frame is classified alone, and the logit of a sequence is the
+    mean of its frames' logits."""
     head: tuple[HeadLayer, ...] = ()
-    """Hidden layers of a detector without Transformer."""
+    """Hidden layers of the head of a detector without Transformer."""
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the last layer of a detector without Transformer."""
+    """Dropout probability (0 to 1) before the last layer of a detector without Transformer."""
     padding: PaddingSettings | None = None
+    """Padding of imported weights; None: timm's padding."""
 
     @model_validator(mode="after")
     def _one_head(self) -> "DetectorSettings":
@@ -72,101 +84,118 @@ class DetectorSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """How likely each change is to be made to a training sequence, to all its frames alike.
+    """Probability of each random change of a training sequence; all its frames change alike.
 
-    How strong the changes are: ``models/transforms.py``.
+    ``models/data/transforms.py`` says how strong the changes are.
     """
 
     flip: Probability = 0.5
+    """Probability of mirroring left and right."""
     rotation: Probability = 0.3
-    """Up to 15 degrees."""
+    """Probability of a rotation by up to 15 degrees."""
     brightness: Probability = 0.5
+    """Probability of another brightness."""
     contrast: Probability = 0.5
+    """Probability of another contrast."""
     noise: Probability = 0.1
-    """Gaussian."""
+    """Probability of Gaussian noise."""
     blur: Probability = 0.1
-    """Gaussian."""
+    """Probability of a Gaussian blur."""
     crop: Probability = 0.0
-    """A random part of each crop, enlarged."""
+    """Probability of enlarging a random region of each crop."""
     jpeg: Probability = 0.0
-    """Each frame compressed by JPEG."""
+    """Probability of compressing each frame as JPEG."""
     codec: Probability = 0.0
-    """The sequence compressed by H.264."""
+    """Probability of compressing the sequence as H.264."""
     cutout: Probability = 0.0
-    """A part of the face, found by its key points, hidden."""
+    """Probability of hiding a region of the face, which the key points locate."""
 
 
 class Phase(Settings):
-    """A stretch of training with its own learning rate and its own frozen part."""
+    """One phase of training, with its own learning rate and its own frozen layers."""
 
     max_epochs: Annotated[int, Field(ge=1)] = 30
+    """Largest number of epochs of the phase."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """None: 1e-6 from pretrained or local weights, 1e-3 from random ones."""
+    """Highest learning rate; None: 1e-6 with pretrained or local weights, 1e-3 with random ones."""
     backbone_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of the backbone's layers that learn, counted from its output; 0: it is frozen."""
+    """Share of the backbone's layers that learn (0 to 1), counted from its output; 0: none
+    learns."""
 
 
 class TrainSettings(Settings):
-    """One training run: everything that decides which weights come out."""
+    """Everything that decides the weights of a training run."""
 
     recipe: str | None = None
-    """Name of the recipe that these settings began as."""
+    """Name of the recipe that these settings are based on."""
     detector: DetectorSettings = DetectorSettings()
+    """Architecture of the detector."""
     pretrained: bool = False
-    """Start the backbone from timm's ImageNet weights (needs the Hugging Face hub)."""
+    """Start the backbone from timm's ImageNet weights, which come from the Hugging Face hub."""
     init_from: Path | None = None
-    """Start from a local file of weights (.safetensors, or .pth read with weights_only)."""
+    """Start from a local file of weights: .safetensors, or .pth of plain tensors."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = (Phase(),)
-    """One after the other, each from the best epoch of the one before."""
+    """Phases in their order; each starts from the best epoch of the previous phase."""
     folds: Annotated[int, Field(ge=2, le=50)] | None = None
-    """Cross-validate on train and val parts together; the model is the ensemble of all folds."""
+    """Number of folds of a cross-validation on train and val together, whose models form an
+    ensemble; None: no cross-validation."""
     optimizer: Literal["adam", "adamw"] = "adamw"
+    """Algorithm that updates the weights."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
-    """Learning rate over a phase; cosine falls to 0, one_cycle rises first."""
+    """Course of the learning rate over a phase; cosine falls to 0, one_cycle rises first."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    """Weight decay of the optimiser."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient, which is scaled down to it; None: no limit."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Learning rate of each backbone layer as a share of that of the layer after it."""
+    """Learning rate of each backbone layer, as a share of the next layer's; None: all the same."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Evaluate and keep the moving average of the weights."""
+    """Decay per step of a moving average of the weights, which is evaluated and kept; None: no
+    average."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Sequences per step, over all devices."""
+    """Number of sequences per step, over all devices."""
     accumulate_batches: Annotated[int, Field(ge=1)] = 1
-    """Batches per optimiser step."""
+    """Number of batches whose gradients are added up for one optimiser step."""
     passes_per_epoch: Annotated[int, Field(ge=1)] = 1
-    """How often the train part is gone through before each validation; many for a small one, or
-    validation takes most of the time."""
+    """Passes over the training videos per epoch; with few videos, several passes keep validation
+    from taking most of the time."""
     max_steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
-    """Validate after this many batches instead of after the whole train part."""
+    """Largest number of batches in an epoch, which ends with validation; None: all training
+    videos."""
     select_by: Literal["f1", "auc", "loss"] = "f1"
-    """What the best epoch is best in, on validation."""
+    """Metric on validation that chooses the best epoch."""
     patience_epochs: Annotated[int, Field(ge=1)] = 8
-    """Early stopping: epochs without a better one."""
+    """Early stopping: number of epochs without improvement after which a phase ends."""
     frame_loss_weight: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of the per-frame loss beside the sequence loss."""
+    """Weight of the loss of single frames, beside the loss of the sequence."""
     min_frames: Annotated[int, Field(ge=1)] = 10
-    """Training draws a length between this and the sequence's own."""
+    """Smallest number of frames that training draws from a sequence at random."""
     max_frames: Annotated[int, Field(ge=1)] | None = None
-    """Longest length drawn in training; None: the sequence's own."""
+    """Largest number of frames that training draws from a sequence; None: all its frames."""
     augment: AugmentSettings = AugmentSettings()
+    """Random changes of training sequences."""
     balance: Literal["repeat", "weigh", "none"] = "repeat"
-    """What is done about unequal labels: sequences of the rarer one are drawn again, or count more
-    in the loss."""
+    """How unequal labels are balanced. repeat: sequences of the rarer label are drawn again; weigh:
+    they count more in the loss; none: not at all."""
     twins: bool = True
-    """Draw a fake beside the real video it was made from, with the same frames and changes."""
+    """Draw a fake next to the real video it was made from, with the same frames and changes."""
     self_blend: Probability = 0.0
-    """Share of the fakes that are real sequences blended with themselves; 1: labelled fakes are
-    never shown, neither in training nor in validation."""
+    """Share (0 to 1) of the fakes that are real sequences blended with themselves; 1: labelled
+    fakes are used neither in training nor in validation."""
     freeze_batch_norm: bool | None = None
-    """Keep the backbone's running statistics; None: exactly when it starts from given weights."""
+    """Keep the running statistics of the backbone's batch norms; None: keep them if the backbone
+    starts from pretrained or local weights."""
     threshold_by: Literal["f1", "precision", "false_alarms"] = "f1"
-    """The threshold that is chosen on validation: with the best F1; the lowest of at least such a
-    precision; the lowest with at most such a share of real videos called fake."""
+    """How the threshold is chosen on validation. f1: best F1; precision: lowest threshold with at
+    least the target precision; false_alarms: lowest threshold with at most the target share of
+    real videos that are called fake."""
     threshold_target: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The precision, or the share; None with f1."""
+    """Target precision or target share of false alarms, 0 to 1; None with f1."""
     max_decided_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    """Error among decided validation videos that the inconclusive band must reach."""
+    """Largest share of wrong verdicts (0 to 1) among the validation videos outside the inconclusive
+    band."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Number that the random choices depend on."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSettings":
@@ -189,37 +218,38 @@ class TrainSettings(Settings):
 
     @property
     def effective_freeze_batch_norm(self) -> bool:
-        """Whether batch norms are frozen, after the default for the chosen start is filled in."""
+        """Whether batch norms are frozen, with the default for these starting weights."""
         if self.freeze_batch_norm is not None:
             return self.freeze_batch_norm
         return self.starts_from_weights
 
     def effective_learning_rate(self, phase: Phase) -> float:
-        """The learning rate of a phase, after the default for the chosen start is filled in."""
+        """Learning rate of a phase, with the default for these starting weights."""
         if phase.learning_rate is not None:
             return phase.learning_rate
         return 1e-6 if self.starts_from_weights else 1e-3
 
 
 class EngineSettings(Settings):
-    """How training uses the machine; which weights come out changes by rounding only.
+    """How training uses the machine; the weights change by rounding only.
 
-    With several devices it also changes by batch norms that learn: each device's see only its part
-    of a batch.
+    With several devices, batch norms that learn change the weights too: each device sees only its
+    share of a batch.
     """
 
     num_devices: Annotated[int, Field(ge=1, le=64)] = 1
-    """GPUs of this machine, or processes where there is none; each takes its share of every
+    """Number of GPUs of this machine, or of processes without a GPU; each takes its share of every
     batch."""
     num_nodes: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Machines that train together. Each runs the same command with the same output folder, which
-    all of them share, and finds MASTER_ADDR, MASTER_PORT and NODE_RANK in its environment."""
+    """Number of machines that train together. Each runs the same command with the same output
+    folder, which all share, and reads MASTER_ADDR, MASTER_PORT and NODE_RANK from the
+    environment."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 or else fp16 on a GPU, fp32 on a CPU."""
+    """Number format of the computation. auto: bf16 or otherwise fp16 on a GPU, fp32 on a CPU."""
     num_loader_workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes that prepare batches for each device; 0: the training process does."""
+    """Number of processes that prepare batches for each device; 0: the training process does it."""
     gradient_checkpointing: bool = False
-    """Less memory for more time: the backbone's activations are computed twice."""
+    """Compute the backbone's activations twice, which takes less memory and more time."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
 

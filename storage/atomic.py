@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside the target, then rename over it."""
+"""Write files that appear whole or not at all: beside the target first, then renamed."""
 
 import secrets
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; rename it over the target on success.
+    """Yield a temporary path in the target's folder; rename the file to the target on success.
 
-    The temporary name is hidden and unique, so that a crash leaves only a file that nothing reads
-    and two writers cannot mix. On an exception the temporary file is removed.
+    The temporary name is hidden and unique: a crash leaves only a file that nobody reads, and two
+    writers cannot disturb each other. After an exception the temporary file is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
@@ -23,7 +23,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes left; only for a folder that nobody else writes to."""
+    """Delete the temporary files of killed processes, in a folder without other writers."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""Checkpoint folder <-> disk, and the pointer to the version in use; needs no torch."""
+"""Checkpoint folders on disk, and the pointer to the version in use; needs no torch."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from storage.layout import ModelLayout, RegistryLayout
 
 
 def save_checkpoint(layout: ModelLayout, weights: bytes, card: ModelCard) -> None:
-    """Write the weights and then the card, whose existence means that the model is complete."""
+    """Write the weights and then the card, which marks the model as complete."""
     write_bytes(layout.weights_path, weights)
     write_text(layout.card_path, card.model_dump_json(indent=2) + "\n")
 
 
 def read_card(layout: ModelLayout) -> ModelCard:
-    """The card of a checkpoint folder.
+    """Read the card of a checkpoint folder.
 
     Raises:
-        StoreError: the folder holds no complete model, or one of another version.
+        StoreError: the folder holds no complete model, or a card of another version.
     """
     try:
         return ModelCard.model_validate_json(layout.card_path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def read_card(layout: ModelLayout) -> ModelCard:
 
 
 def read_onnx_record(layout: ModelLayout) -> OnnxFiles | None:
-    """What the ONNX files of a checkpoint folder were made from; None: there are none."""
+    """Read which weights the ONNX files of a folder were made from; None: no such files."""
     try:
         return OnnxFiles.model_validate_json(layout.onnx_path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValidationError, UnicodeDecodeError):
@@ -45,57 +45,57 @@ def read_onnx_record(layout: ModelLayout) -> OnnxFiles | None:
 
 
 def read_champion(registry: RegistryLayout) -> str | None:
-    """Name of the version in use, or None where none was ever promoted."""
-    return next(iter(_champions(registry)), None)
+    """Read the name of the version in use; None: no version was ever promoted."""
+    return next(iter(_read_champions(registry)), None)
 
 
 def set_champion(registry: RegistryLayout, version: str) -> None:
-    """Move the pointer, atomically: whatever ends this process, one version is in use."""
-    earlier = [name for name in _champions(registry) if name != version]
+    """Put a version into use, atomically: if this process is killed, one version is in use."""
+    earlier = [name for name in _read_champions(registry) if name != version]
     names = [version, *earlier][: 1 + _NUM_EARLIER_CHAMPIONS]
     write_text(registry.champion_path, "".join(f"{name}\n" for name in names))
 
 
 def roll_back(registry: RegistryLayout) -> str:
-    """Put the version before into use again, atomically; that in use is withdrawn.
+    """Put the previous version into use again, atomically, and withdraw the present one.
 
     Returns:
-        Its name.
+        Name of the version that is now in use.
 
     Raises:
-        StoreError: there is none before, or its folder is gone.
+        StoreError: there is no previous version, or its folder is gone.
     """
-    names = _champions(registry)
+    names = _read_champions(registry)
     if len(names) < 2:
         raise StoreError(
             f"{registry.path} has no earlier version to go back to; promote another one: "
             "reelcheck models promote"
         )
     read_card(registry.version(names[1]))
-    # First: a version that is in use and withdrawn does no harm, the opposite would.
-    withdrawn = [*_withdrawn(registry), names[0]]
+    # Written first: a version in use that counts as withdrawn does no harm, unlike the opposite.
+    withdrawn = [*_read_withdrawn(registry), names[0]]
     write_text(registry.withdrawn_path, "".join(f"{name}\n" for name in withdrawn))
     write_text(registry.champion_path, "".join(f"{name}\n" for name in names[1:]))
     return names[1]
 
 
 def is_withdrawn(registry: RegistryLayout, version: str) -> bool:
-    """Whether a rollback has taken this version out of use: only a person puts it back."""
-    return version in _withdrawn(registry)
+    """Whether a rollback has taken this version out of use; only a person may promote it again."""
+    return version in _read_withdrawn(registry)
 
 
 _NUM_EARLIER_CHAMPIONS = 5
 
 
-def _champions(registry: RegistryLayout) -> list[str]:
-    """Names of versions: that in use, then those before it."""
-    return _names(registry.champion_path)
+def _read_champions(registry: RegistryLayout) -> list[str]:
+    """Read the names of the version in use and of those before it, in this order."""
+    return _read_names(registry.champion_path)
 
 
-def _withdrawn(registry: RegistryLayout) -> list[str]:
-    return _names(registry.withdrawn_path)
+def _read_withdrawn(registry: RegistryLayout) -> list[str]:
+    return _read_names(registry.withdrawn_path)
 
 
-def _names(path: Path) -> list[str]:
-    """One on each line; none where there is no file."""
+def _read_names(path: Path) -> list[str]:
+    """Read names, one on each line; a missing file holds none."""
     return path.read_text(encoding="utf-8").split() if path.exists() else []

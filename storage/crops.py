@@ -1,18 +1,18 @@
-"""Crop sequences <-> the crop files of a shard.
+"""Crop sequences <-> crop files of a shard.
 
 - A crop file is one Arrow IPC file: one record batch per sequence, memory-mapped on reading. Raw
   uint8: lossless, and the cheapest random access of all formats measured (docs/decisions.md); or
-  the same as zstd, which the reader need not be told.
-- A shard has as many crop files as it takes to keep each of bounded size. A sequence is found by
-  its part and row, which the sequence table holds.
+  the same compressed with zstd, which the reader sees by itself.
+- A shard has as many crop files as it takes to keep each of bounded size. The sequence table holds
+  the number of a sequence's file and its row in there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,10 @@ from reelcheck.errors import StoreError
 from reelcheck.records import RGB, CropSequence
 from storage.atomic import atomic_path
 from storage.layout import StoreLayout
-from storage.tables import Row
+from storage.rows import SequenceRow
+from storage.schemas import SEQUENCES
 
-MAX_PART_BYTES = 2**30
+MAX_FILE_BYTES = 2**30
 """A crop file that has reached this size is followed by another."""
 _SCHEMA = pa.schema(
     [
@@ -36,14 +37,14 @@ _SCHEMA = pa.schema(
 
 
 class CropWriter:
-    """Append sequences to numbered crop files; use with ``with``.
+    """Append sequences to numbered crop files; use it with ``with``.
 
     The same sequences in the same order give the same bytes. Each file appears when it is whole.
 
     Args:
-        path_of: gives the path of a part by its number.
+        path_of: gives the path of a crop file by its number.
         compress: store zstd.
-        max_part_bytes: size from which the next sequence begins a new part.
+        max_file_bytes: size from which the next sequence begins a new file.
     """
 
     def __init__(
@@ -51,30 +52,30 @@ class CropWriter:
         path_of: Callable[[int], Path],
         *,
         compress: bool = False,
-        max_part_bytes: int = MAX_PART_BYTES,
+        max_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
         self._path_of = path_of
         self._options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
-        self._max_part_bytes = max_part_bytes
-        self._open_part = ExitStack()
-        self._part = 0
+        self._max_file_bytes = max_file_bytes
+        self._open_file = ExitStack()
+        self._number = 0
         self._row = 0
 
     def append(self, sequence: CropSequence) -> tuple[int, int]:
-        """Write one sequence and give its part and its row in there."""
+        """Write one sequence; return the number of its file, and its row in there."""
         if self._row == 0:
-            path = self._open_part.enter_context(atomic_path(self._path_of(self._part)))
-            self._sink = self._open_part.enter_context(pa.OSFile(str(path), "wb"))
-            self._writer = self._open_part.enter_context(
+            path = self._open_file.enter_context(atomic_path(self._path_of(self._number)))
+            self._sink = self._open_file.enter_context(pa.OSFile(str(path), "wb"))
+            self._writer = self._open_file.enter_context(
                 pa.ipc.new_file(self._sink, _SCHEMA, options=self._options)
             )
-        place = (self._part, self._row)
+        file_and_row = (self._number, self._row)
         self._writer.write_batch(_to_batch(sequence))
         self._row += 1
-        if self._sink.tell() >= self._max_part_bytes:
-            self._open_part.close()
-            self._part, self._row = self._part + 1, 0
-        return place
+        if self._sink.tell() >= self._max_file_bytes:
+            self._open_file.close()
+            self._number, self._row = self._number + 1, 0
+        return file_and_row
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +86,7 @@ class CropWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._open_part.__exit__(exc_type, exc, traceback)
+        self._open_file.__exit__(exc_type, exc, traceback)
 
 
 class CropReader:
@@ -109,7 +110,7 @@ class CropReader:
         return int(self._file.num_record_batches)
 
     def read(self, row: int) -> RGB:
-        """Crops of one sequence: (T, S, S, 3) uint8, read-only; not copied unless compressed.
+        """Read the crops of one sequence: (T, S, S, 3) uint8, read-only, copied only if compressed.
 
         Raises:
             StoreError: this sequence is damaged or not there.
@@ -130,25 +131,53 @@ class CropReader:
         )
 
 
-def read_sequence(layout: StoreLayout, row: Row) -> CropSequence:
-    """The crop sequence of a manifest row, with its crops.
+def row_of_sequence(
+    sequence: CropSequence, *, shard: str, crop_file: int, crop_row: int
+) -> SequenceRow:
+    """Make the row of a sequence that ``CropWriter`` has written.
+
+    Args:
+        sequence: with or without its crops.
+        shard: name of the shard.
+        crop_file: number of the crop file.
+        crop_row: index of the sequence in that file.
+    """
+    sides = [max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in sequence.boxes_xyxy]
+    lists = {name: list(getattr(sequence, name)) for name in _LISTS}
+    return SEQUENCES.complete(
+        {
+            **vars(sequence),
+            **lists,
+            "shard": shard,
+            "crop_file": crop_file,
+            "crop_row": crop_row,
+            "num_frames": sequence.num_frames,
+            "face_pixels": float(np.median(sides)),
+        }
+    )
+
+
+def read_sequence(layout: StoreLayout, row: SequenceRow) -> CropSequence:
+    """Read the crop sequence of a row, with its crops.
 
     Raises:
         StoreError: the crops are missing or damaged.
     """
-    lists = {name: tuple(row[name]) for name in _LISTS}
+    values: Mapping[str, Any] = row
+    lists = {name: tuple(values[name]) for name in _LISTS}
+    crops = open_crops(layout.crops_path(row["shard"], row["crop_file"]))
     return CropSequence(
         sequence_id=row["sequence_id"],
         video_id=row["video_id"],
         track_id=row["track_id"],
-        crops_THWC=open_crops(layout.crops_path(row["shard"], row["part"])).read(row["row"]),
+        crops_THWC=crops.read(row["crop_row"]),
         **lists,
     )
 
 
 @lru_cache(maxsize=256)
 def open_crops(path: Path) -> CropReader:
-    """A reader that is kept open."""
+    """Open a crop file, or take the reader that is still open."""
     return CropReader(path)
 
 

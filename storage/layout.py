@@ -1,40 +1,41 @@
-"""The only place that spells a file or folder name of a store, a model or a registry.
+"""File and folder names of a store, a model and a registry; no other module spells them.
 
 STORE/
   <preprocessing hash>/           one folder per preprocessing settings
     settings.json
-    lock lock.json                held while a run writes; who holds it
-    shards/<shard>.<part>.arrow   crops; a shard without faces has none
+    lock lock.json                held while a run writes; which run holds it
+    shards/<shard>.<n>.arrow      crop files, from 0; a shard without faces has none
     shards/<shard>.sequences.parquet
-    shards/<shard>.videos.parquet written last: its existence means the shard is done
+    shards/<shard>.videos.parquet written last: marks the shard as done
     videos.parquet                one row per input file
     manifest.parquet              one row per crop sequence
     summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
-    audit.json audit.csv audit.png what the last audit found; the files of every leak
+    audit.json audit.csv audit.png result of the last audit; the files of every leak
 MODEL/
   model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
   validation.parquet            logits on the videos that chose epoch, threshold and band
   learned.parquet               fingerprints of the videos of train and val
-  gate.json                     of a registry's version: why it was promoted, or why not
+  gate.json                     for a version of a registry: why it was promoted, or why not
   tensorboard/                  curves of losses and metrics
-  folds/<n>/                    of a cross-validation: each fold's MODEL
-  unfinished/                   checkpoints of a run that is not done; deleted by it
-  encoder.onnx judge.onnx       the same model for scoring without torch
-  onnx.json                     which weights they were made from; written last
+  folds/<n>/                    for a cross-validation: each fold's MODEL
+  unfinished/                   checkpoints of an unfinished run, which deletes them at its end
+  encoder.onnx head.onnx        the same model for scoring without torch
+  onnx.json                     which weights the ONNX files come from; written last
+  .objects.json                 of a working copy: what the object store holds
 STUDY/                          several models compared
   learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
   <version>/ (a MODEL) …        immutable
-  champion                      names of versions: that in use, then those before it
+  champion                      names of the version in use and of those before it
   withdrawn                     names of versions that a rollback has taken out of use
-  decision.json                 what the last retraining decided
-  drift.json drift.png          new videos beside those that the champion was measured on
+  decision.json                 decision of the last retraining
+  drift.json drift.png          new videos compared with the champion's test videos
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from reelcheck.errors import StoreError
 from storage.outputs import EvaluationLayout, LockedFolder
@@ -42,6 +43,8 @@ from storage.outputs import EvaluationLayout, LockedFolder
 CROPS_SUFFIX = ".arrow"
 SEQUENCES_SUFFIX = ".sequences.parquet"
 VIDEOS_SUFFIX = ".videos.parquet"
+COPY_RECORD = ".objects.json"
+"""File of a working copy that says which versions of the object store's files it holds."""
 
 
 @dataclass(frozen=True)
@@ -80,51 +83,85 @@ class StoreLayout(LockedFolder):
 
     @property
     def audit_path(self) -> Path:
-        """What the last audit found."""
+        """Result of the last audit."""
         return self.path / "audit.json"
 
     @property
     def audit_leaks_path(self) -> Path:
-        """The files of every leak that it found."""
+        """Files of every leak that the last audit found."""
         return self.path / "audit.csv"
 
     @property
     def audit_plot_path(self) -> Path:
-        """The same as a picture."""
+        """Picture of the same."""
         return self.path / "audit.png"
 
     @property
     def summary_path(self) -> Path:
-        """What the last run did, and how long it took."""
+        """Counts and times of the last run."""
         return self.path / "summary.json"
 
-    def crops_path(self, shard: str, part: int) -> Path:
-        """One of the crop files of a shard; they are numbered from 0."""
-        return self.shards_dir / f"{shard}.{part}{CROPS_SUFFIX}"
+    def crops_path(self, shard: str, crop_file: int) -> Path:
+        """One of the crop files of a shard, by its number from 0."""
+        return self.shards_dir / f"{shard}.{crop_file}{CROPS_SUFFIX}"
 
     def crops_paths(self, shard: str) -> list[Path]:
-        """The crop files of a shard that are there."""
+        """List the existing crop files of a shard."""
         return sorted(self.shards_dir.glob(f"{shard}.*{CROPS_SUFFIX}"))
 
     def shard_sequences_path(self, shard: str) -> Path:
-        """Sequence rows of one shard."""
+        """Table of the sequences of one shard."""
         return self.shards_dir / f"{shard}{SEQUENCES_SUFFIX}"
 
     def shard_videos_path(self, shard: str) -> Path:
-        """Video rows of one shard; written last."""
+        """Table of the videos of one shard; written last."""
         return self.shards_dir / f"{shard}{VIDEOS_SUFFIX}"
 
     def done_shards(self) -> list[str]:
-        """Names of the finished shards, sorted."""
-        found = self.shards_dir.glob(f"*{VIDEOS_SUFFIX}")
-        return sorted(path.name.removesuffix(VIDEOS_SUFFIX) for path in found)
+        """List the names of the finished shards, sorted."""
+        paths = self.shards_dir.glob(f"*{VIDEOS_SUFFIX}")
+        return sorted(path.name.removesuffix(VIDEOS_SUFFIX) for path in paths)
 
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """Paths of one checkpoint folder."""
+    """Paths of one checkpoint folder; ``holds`` tells them from files that are no part of it."""
 
     path: Path
+
+    def files(self) -> tuple[Path, ...]:
+        """All files that may lie directly in the folder."""
+        return (
+            self.weights_path,
+            self.card_path,
+            self.split_path,
+            self.log_path,
+            self.gate_path,
+            self.validation_path,
+            self.learned_path,
+            self.encoder_path,
+            self.head_path,
+            self.onnx_path,
+            self.report_path,
+            self.classification_path,
+            self.copy_record_path,
+        )
+
+    def folders(self) -> tuple[Path, ...]:
+        """All folders that may lie directly in the folder."""
+        return (
+            self.plots_dir,
+            self.tensorboard_dir,
+            self.evaluations_dir,
+            self.folds_dir,
+            self.unfinished_dir,
+        )
+
+    def holds(self, relative: PurePath) -> bool:
+        """Whether a file of this name, relative to the folder, may be a part of it."""
+        is_file = len(relative.parts) == 1
+        known = self.files() if is_file else self.folders()
+        return relative.parts[:1] in {(path.name,) for path in known}
 
     @property
     def weights_path(self) -> Path:
@@ -133,7 +170,7 @@ class ModelLayout:
 
     @property
     def card_path(self) -> Path:
-        """The model card; written last: its existence means the model is complete."""
+        """The model card; written last: marks the model as complete."""
         return self.path / "card.json"
 
     @property
@@ -143,26 +180,26 @@ class ModelLayout:
 
     @property
     def log_path(self) -> Path:
-        """One line of metrics per epoch."""
+        """Table of metrics, a line per epoch."""
         return self.path / "log.csv"
 
     @property
     def gate_path(self) -> Path:
-        """Why it was promoted, or why not."""
+        """Decision whether the version is promoted, with reasons."""
         return self.path / "gate.json"
 
     @property
     def evaluations_dir(self) -> Path:
-        """Folder of its evaluations."""
+        """Folder of the model's evaluations."""
         return self.path / "evaluations"
 
-    def evaluation(self, part: str, split_hash: str) -> EvaluationLayout:
-        """Where an evaluation on one part of a split is written unless another place is named."""
-        return EvaluationLayout(self.evaluations_dir / f"{part}-{split_hash}")
+    def evaluation(self, name: str, split_hash: str) -> EvaluationLayout:
+        """Default folder of an evaluation: named after the split or the purpose, and the hash."""
+        return EvaluationLayout(self.evaluations_dir / f"{name}-{split_hash}")
 
     @property
     def validation_path(self) -> Path:
-        """Logits on the videos that training chose by."""
+        """Logits on the validation videos, by which training chose."""
         return self.path / "validation.parquet"
 
     @property
@@ -172,17 +209,17 @@ class ModelLayout:
 
     @property
     def encoder_path(self) -> Path:
-        """Frames -> features, for scoring without torch."""
+        """ONNX file: frames -> features, for scoring without torch."""
         return self.path / "encoder.onnx"
 
     @property
-    def judge_path(self) -> Path:
-        """Features of a sequence -> logits, for scoring without torch."""
-        return self.path / "judge.onnx"
+    def head_path(self) -> Path:
+        """ONNX file: features of a sequence -> logits, for scoring without torch."""
+        return self.path / "head.onnx"
 
     @property
     def onnx_path(self) -> Path:
-        """What the two files were made from; written last."""
+        """Which weights the two ONNX files come from; written last."""
         return self.path / "onnx.json"
 
     @property
@@ -192,16 +229,16 @@ class ModelLayout:
 
     @property
     def unfinished_dir(self) -> Path:
-        """Checkpoints of a training run that is not done."""
+        """Folder of the checkpoints of an unfinished training run."""
         return self.path / "unfinished"
 
     @property
     def unfinished_run_path(self) -> Path:
-        """What that run is: a folder of another run's checkpoints is not continued."""
+        """Identity of the unfinished run: only the same run continues from its checkpoints."""
         return self.unfinished_dir / "run.json"
 
     def phase_dir(self, number: int) -> Path:
-        """Lightning's checkpoints of one phase."""
+        """Folder of Lightning's checkpoints of one phase."""
         return self.unfinished_dir / f"phase{number}"
 
     def phase_weights_path(self, number: int) -> Path:
@@ -212,13 +249,23 @@ class ModelLayout:
         """Log and summary of a finished phase; written last."""
         return self.unfinished_dir / f"phase{number}.json"
 
+    @property
+    def folds_dir(self) -> Path:
+        """Folder of the folds of a cross-validation."""
+        return self.path / "folds"
+
     def fold(self, number: int) -> "ModelLayout":
         """Checkpoint folder of one fold, from 0."""
-        return ModelLayout(self.path / "folds" / str(number))
+        return ModelLayout(self.folds_dir / str(number))
+
+    @property
+    def copy_record_path(self) -> Path:
+        """Record of a working copy; see ``storage/object_store/copies.py``."""
+        return self.path / COPY_RECORD
 
     @property
     def report_path(self) -> Path:
-        """What training gave, for people."""
+        """Report of training, for people."""
         return self.path / "report.md"
 
     @property
@@ -238,7 +285,7 @@ class ModelLayout:
 
 @dataclass(frozen=True)
 class StudyLayout:
-    """Paths of what a comparison of models found."""
+    """Paths of the results of a comparison of models."""
 
     path: Path
 
@@ -248,27 +295,27 @@ class StudyLayout:
 
     @property
     def learning_curve_path(self) -> Path:
-        """Metrics per number of training videos."""
+        """Table of metrics per number of training videos."""
         return self.path / "learning_curve.csv"
 
     @property
     def learning_curve_plot_path(self) -> Path:
-        """The same as a picture."""
+        """Picture of the same."""
         return self.path / "learning_curve.png"
 
     @property
     def ablation_path(self) -> Path:
-        """Metrics per changed setting."""
+        """Table of metrics per changed setting."""
         return self.path / "ablation.csv"
 
     @property
     def ablation_markdown_path(self) -> Path:
-        """The same for people."""
+        """Table of the same, for people."""
         return self.path / "ablation.md"
 
     @property
     def ablation_plot_path(self) -> Path:
-        """The same as a picture."""
+        """Picture of the same."""
         return self.path / "ablation.png"
 
 
@@ -280,54 +327,59 @@ class RegistryLayout:
 
     @property
     def champion_path(self) -> Path:
-        """The file that names the version in use and, below it, those before."""
+        """File with the name of the version in use and, below it, of the versions before."""
         return self.path / "champion"
 
     @property
     def withdrawn_path(self) -> Path:
-        """The file that names versions which are not to be promoted again by themselves."""
+        """File with the names of versions that only a person may promote again."""
         return self.path / "withdrawn"
 
     @property
     def decision_path(self) -> Path:
-        """What the last retraining decided."""
+        """Decision of the last retraining."""
         return self.path / "decision.json"
 
     @property
     def drift_path(self) -> Path:
-        """How the new videos differ from those that the champion was measured on."""
+        """How new videos differ from the champion's test videos."""
         return self.path / "drift.json"
 
     @property
     def drift_plot_path(self) -> Path:
-        """The same as a picture."""
+        """Picture of the same."""
         return self.path / "drift.png"
 
     def version(self, name: str) -> ModelLayout:
         """One version's checkpoint folder."""
         return ModelLayout(self.path / name)
 
+    def version_names(self) -> list[str]:
+        """List the names of the complete versions, sorted."""
+        cards = self.path.glob(f"*/{self.version('').card_path.name}")
+        return sorted(card.parent.name for card in cards)
+
 
 def is_no_crops(name: str) -> bool:
-    """Whether a file of a store is a table or the like: much smaller than all the crops."""
+    """Whether a file of a store holds no crops, which take nearly all of its space."""
     return not name.endswith(CROPS_SUFFIX)
 
 
 def is_no_weights(name: str) -> bool:
-    """Whether a file of a registry is a card, a decision or the like: much smaller than a model."""
+    """Whether a file of a registry holds no weights, which take nearly all of its space."""
     return not name.endswith((".safetensors", ".onnx"))
 
 
-def preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:
-    """Where the output for these preprocessing settings lives, whether it exists or not."""
+def locate_preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:
+    """Locate the folder of these preprocessing settings, whether it exists or not."""
     return StoreLayout(store / preprocessing_hash)
 
 
 def find_preprocessed(store: Path, preprocessing_hash: str | None = None) -> StoreLayout:
-    """The finished preprocessing output of a store.
+    """Find the finished preprocessing output of a store.
 
     Raises:
-        StoreError: there is none, or several and no hash says which.
+        StoreError: there is no output, or several and no hash says which one is meant.
     """
     known = sorted(path.parent.name for path in store.glob("*/manifest.parquet"))
     if preprocessing_hash is not None and preprocessing_hash not in known:
@@ -344,4 +396,4 @@ def find_preprocessed(store: Path, preprocessing_hash: str | None = None) -> Sto
             f"{store} holds {len(known)} preprocessings ({', '.join(known)}); "
             "say which with --preprocessing HASH"
         )
-    return preprocessed(store, preprocessing_hash or known[0])
+    return locate_preprocessed(store, preprocessing_hash or known[0])

@@ -1,7 +1,7 @@
-"""One run at a time in one folder.
+"""A lock: one run at a time may write to a folder.
 
-The operating system holds the lock for the process and lets it go when the process ends, however
-it ends; the file that says who holds it is for people only.
+The operating system holds the lock for the process and releases it when the process ends, however
+it ends. The file that names the holder is for people only.
 """
 
 import json
@@ -20,11 +20,11 @@ from storage.outputs import LockedFolder
 
 
 @contextmanager
-def run_lock(folder: LockedFolder) -> Iterator[None]:
+def hold_run_lock(folder: LockedFolder) -> Iterator[None]:
     """Hold the only right to write to one preprocessing of a store, or to one output folder.
 
     Raises:
-        StoreError: another run holds it; the message says which.
+        StoreError: another run holds the lock; the message names the run.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.lock_path)
@@ -32,8 +32,8 @@ def run_lock(folder: LockedFolder) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise StoreError(
-            f"{folder.path} is in use by another run{_holder(folder.lock_holder_path)}; wait until "
-            "it has ended, or write to another folder"
+            f"{folder.path} is in use by another run{_describe_holder(folder.lock_holder_path)}; "
+            "wait until it has ended, or write to another folder"
         ) from None
     try:
         holder = {
@@ -48,9 +48,9 @@ def run_lock(folder: LockedFolder) -> Iterator[None]:
         lock.release()
 
 
-def _holder(path: Path) -> str:
+def _describe_holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, LookupError):
-        return ""  # it has just begun or just ended
+        return ""  # the run has just begun or just ended

@@ -1,18 +1,18 @@
-"""The only place that spells a file or folder name of what commands write for people.
+"""File and folder names of the results that commands write; no other module spells them.
 
-EVALUATION/                     MODEL/evaluations/<part>-<split>, or where it was asked for
-  videos.parquet                one row per video: its labels and what the model said of it
+EVALUATION/                     MODEL/evaluations/<split>-<split hash>, or the folder of --out
+  videos.parquet                one row per video: its labels and the model's prediction
   evaluation.json               every figure; written last
-  robustness/<name>.parquet     the same videos after a perturbation
+  robustness/<name>.parquet     predictions for the same videos after a perturbation
   robustness.csv
   report.html model_card.md plots/<name>.png faces/<video id>.jpg
 OUT/                            one scoring run's output
-  results/<key>/<video id>.json one content's answer; the key names model and settings
-  evidence/<key>/<video id>.jpg its most telling faces
+  results/<key>/<video id>.json prediction for one content; the key names model and settings
+  evidence/<key>/<video id>.jpg its faces that speak most for the prediction
   scores.parquet scores.csv summary.json report.html
 NORMALISED                      videos brought to one profile
   <path>.mp4                    named like the source's files
-  unfinished.jsonl              rows of a run that is not done; deleted by it
+  unfinished.jsonl              rows of an unfinished run, which deletes them at its end
   normalised.csv                one row per input file; written last
 """
 
@@ -33,7 +33,7 @@ class LockedFolder:
 
     @property
     def lock_holder_path(self) -> Path:
-        """Which run holds the lock; for people."""
+        """Name of the run that holds the lock; for people."""
         return self.path / "lock.json"
 
 
@@ -42,24 +42,24 @@ class ScoreLayout(LockedFolder):
     """Paths of one scoring run's output."""
 
     def results_dir(self, key: str) -> Path:
-        """Folder of the answers of one model under one set of settings."""
+        """Folder of the predictions of one model with one set of settings."""
         return self.path / "results" / key
 
     def result_path(self, key: str, video_id: str) -> Path:
-        """The answer for one content."""
+        """Prediction for one content."""
         return self.results_dir(key) / f"{video_id}.json"
 
     def evidence_dir(self, key: str) -> Path:
-        """Folder of the pictures that belong to them."""
+        """Folder of the pictures of these predictions."""
         return self.path / "evidence" / key
 
     def evidence_path(self, key: str, video_id: str) -> Path:
-        """Picture of its most telling faces."""
+        """Picture of the faces that speak most for the prediction."""
         return self.evidence_dir(key) / f"{video_id}.jpg"
 
     @property
     def summary_path(self) -> Path:
-        """What the last run did, and how long it took."""
+        """Counts and times of the last run."""
         return self.path / "summary.json"
 
     @property
@@ -84,7 +84,7 @@ class EvaluationLayout(LockedFolder):
 
     @property
     def videos_path(self) -> Path:
-        """Table of the videos and what the model said of them."""
+        """Table of the videos and the model's predictions."""
         return self.path / "videos.parquet"
 
     @property
@@ -94,11 +94,11 @@ class EvaluationLayout(LockedFolder):
 
     @property
     def robustness_path(self) -> Path:
-        """A line of figures per perturbation."""
+        """Table of figures, a line per perturbation."""
         return self.path / "robustness.csv"
 
     def perturbed_path(self, name: str) -> Path:
-        """Table of the same videos after a perturbation."""
+        """Table of predictions for the same videos after a perturbation."""
         return self.path / "robustness" / f"{name.replace('/', '-of-').replace(' ', '-')}.parquet"
 
     @property
@@ -108,7 +108,7 @@ class EvaluationLayout(LockedFolder):
 
     @property
     def model_card_path(self) -> Path:
-        """What a reader must know of the model."""
+        """Model card for people."""
         return self.path / "model_card.md"
 
     def plot_path(self, name: str) -> Path:
@@ -116,7 +116,7 @@ class EvaluationLayout(LockedFolder):
         return self.path / "plots" / f"{name}.png"
 
     def faces_path(self, video_id: str) -> Path:
-        """Faces of a video that was judged wrongly."""
+        """Picture of the faces of a wrongly classified video."""
         return self.path / "faces" / f"{video_id}.jpg"
 
 
@@ -126,7 +126,7 @@ class NormalisedLayout(LockedFolder):
 
     @property
     def unfinished_path(self) -> Path:
-        """Rows as they came, one JSON object a line."""
+        """Rows of an unfinished run, one JSON object on each line."""
         return self.path / "unfinished.jsonl"
 
     @property

@@ -1,4 +1,4 @@
-"""A folder for files that nobody needs after the run."""
+"""A temporary folder, for files that nobody needs after the run."""
 
 import shutil
 import tempfile
@@ -13,14 +13,13 @@ _LOCK = ".lock"
 
 
 @contextmanager
-def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A folder that goes with all that is in it when the block ends.
+def make_scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder that is removed with all its files when the block ends.
 
-    A process that was killed leaves its folder, but not its lock on it; the next one to ask for a
-    folder removes such first.
+    A killed process leaves its folder without the lock on it; the next call removes such folders.
 
     Args:
-        parent: where it is made; None: the system's folder for temporary files (``TMPDIR``).
+        parent: folder to make it in; None: the system's folder for temporary files (``TMPDIR``).
     """
     parent = parent or Path(tempfile.gettempdir())
     for lock_path in parent.glob(f"{_PREFIX}*/{_LOCK}"):

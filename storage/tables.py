@@ -1,4 +1,4 @@
-"""Rows <-> Parquet, always through one of the schemas, always atomically."""
+"""Rows <-> Parquet and CSV, always with the schema of a table, always written atomically."""
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 
 from reelcheck.errors import StoreError
 from storage.atomic import atomic_path
+from storage.columns import R, Table
 
 Row = dict[str, Any]
+"""A row without a type: of JSON, or with columns of no table."""
 
 
 def write_table(
     path: Path,
     rows: Iterable[Mapping[str, Any]] | pa.Table,
-    schema: pa.Schema,
+    table: Table[Any],
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
@@ -26,85 +28,85 @@ def write_table(
 
     Args:
         path: the file.
-        rows: dictionaries, or a table with the schema's columns, which takes far less memory.
-        schema: of the table.
-        metadata: text that is stored with it.
+        rows: dictionaries, or an Arrow table with the same columns, which takes far less memory.
+        table: kind of the table.
+        metadata: texts that are stored in the file.
     """
-    if metadata:
-        schema = schema.with_metadata({**schema.metadata, **metadata})
+    schema = table.schema.with_metadata({**table.schema.metadata, **(metadata or {})})
     if isinstance(rows, pa.Table):
-        table = pa.table(rows.combine_chunks().columns, schema=schema)
+        values = pa.table(rows.combine_chunks().columns, schema=schema)
     else:
-        table = _to_table(rows, schema)
-    table.validate(full=True)
+        values = _to_arrow(rows, schema)
+    values.validate(full=True)
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(values, temporary, compression="zstd", write_page_checksum=True)
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as CSV with the schema's columns; null is an empty, unquoted cell."""
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) -> None:
+    """Write rows as CSV with the table's columns; null is an empty, unquoted cell."""
     with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(_to_table(rows, schema), temporary)
+        pyarrow.csv.write_csv(_to_arrow(rows, table.schema), temporary)
 
 
 def read_table(
-    path: Path, schema: pa.Schema, *, columns: Collection[str] | None = None
+    path: Path, table: Table[Any], *, columns: Collection[str] | None = None
 ) -> pa.Table:
-    """Read a table written with ``schema``.
+    """Read a table as Arrow columns.
 
     Args:
         path: the file.
-        schema: of the whole table, whatever is read of it.
-        columns: names of those that are wanted, given in the table's order; None: all.
+        table: kind of the table; the whole file must be of this kind, whichever columns are read.
+        columns: names of the columns to read, which come in the table's order; None: all.
 
     Raises:
         StoreError: the file is missing, damaged, or holds another table or version.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _require_schema(path, file.schema_arrow, schema)
-            return file.read([name for name in schema.names if columns is None or name in columns])
+            _require_schema(path, file.schema_arrow, table.schema)
+            return file.read([name for name in table.names if columns is None or name in columns])
     except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
+        raise _make_read_error(path, error) from error
 
 
-def read_rows(
-    path: Path, schema: pa.Schema, *, columns: Collection[str] | None = None
-) -> list[Row]:
-    """Like ``read_table``, as a list of dictionaries.
+def read_rows(path: Path, table: Table[R], *, columns: Collection[str] | None = None) -> list[R]:
+    """Read a table as rows; with ``columns``, rows have these keys only.
 
-    A row of the manifest takes 27 kB so, sixteen times as much as in a table: of a large store
-    read few columns.
+    A row of the manifest takes 27 kB, sixteen times as much as in an Arrow table: read only a few
+    columns of a large store.
+
+    Raises:
+        StoreError: as ``read_table``.
     """
-    rows: list[Row] = read_table(path, schema, columns=columns).to_pylist()
+    rows: list[R] = read_table(path, table, columns=columns).to_pylist()
     return rows
 
 
-def only_videos(table: pa.Table, video_ids: Collection[str]) -> pa.Table:
-    """The rows of some videos, in their order."""
+def keep_videos(table: pa.Table, video_ids: Collection[str]) -> pa.Table:
+    """Keep the rows of some videos, in the order of the table."""
     return table.filter(pc.is_in(table["video_id"], value_set=pa.array(video_ids, pa.string())))
 
 
-def read_csv(path: Path, schema: pa.Schema) -> list[Row]:
-    """Rows of a CSV written with ``schema``.
+def read_csv(path: Path, table: Table[R]) -> list[R]:
+    """Read the rows of a CSV that ``write_csv`` wrote.
 
     Raises:
         StoreError: the file is missing or damaged.
     """
     options = pyarrow.csv.ConvertOptions(
-        column_types=schema, include_columns=schema.names, strings_can_be_null=True
+        column_types=table.schema, include_columns=table.names, strings_can_be_null=True
     )
     try:
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
-        rows: list[Row] = table.to_pylist()
+        values = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+        rows: list[R] = values.to_pylist()
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise _unreadable(path, error) from error
+        raise _make_read_error(path, error) from error
     return rows
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The text metadata stored with a table.
+    """Read the texts that are stored with a table.
 
     Raises:
         StoreError: the file is missing or damaged.
@@ -112,27 +114,27 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
+        raise _make_read_error(path, error) from error
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
-def _to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def _to_arrow(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     rows = list(rows)
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _require_schema(path: Path, found: pa.Schema, schema: pa.Schema) -> None:
-    stored = found.metadata or {}
-    same_kind = all(stored.get(key) == value for key, value in schema.metadata.items())
-    if not (same_kind and found.equals(schema, check_metadata=False)):
+def _require_schema(path: Path, stored: pa.Schema, schema: pa.Schema) -> None:
+    metadata = stored.metadata or {}
+    same_kind = all(metadata.get(key) == value for key, value in schema.metadata.items())
+    if not (same_kind and stored.equals(schema, check_metadata=False)):
         raise StoreError(
             f"{path} is not the kind of table that this version of reelcheck writes there; "
             "make it again into a new folder"
         )
 
 
-def _unreadable(path: Path, error: Exception) -> StoreError:
+def _make_read_error(path: Path, error: Exception) -> StoreError:
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing; run the step that makes it again")
     return StoreError(f"{path} cannot be read ({error}); delete it and run again")

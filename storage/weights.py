@@ -1,6 +1,7 @@
 """Tensors <-> weights files.
 
-Weights are safetensors; a ``.pth`` of others is read with ``weights_only`` and never as a pickle.
+Weights are stored as safetensors. A ``.pth`` file from elsewhere is read with ``weights_only``, so
+that it cannot run code.
 """
 
 import pickle
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from reelcheck.errors import WeightsError
-from storage.layout import ModelLayout
+from storage.refusals import find_weights_file
 
 Weights = dict[str, Tensor]
 _UNREADABLE = (
@@ -26,13 +27,13 @@ _UNREADABLE = (
     ValueError,
     struct.error,
 )
-"""What the readers raise on damaged files."""
+"""Exceptions of the readers for damaged files."""
 
 
 class _Ignored:
-    """Stands for a NumPy number beside the weights, such as the best loss: nobody needs it.
+    """Replaces a NumPy number beside the weights, such as the best loss, which nobody needs.
 
-    Never NumPy's own class, whose state a file could set to anything.
+    NumPy's own class is not used, because a file could set its state to anything.
     """
 
     def __init__(self, *_: object) -> None:
@@ -49,20 +50,17 @@ _IGNORED: list[Any] = [
 
 
 def weights_to_bytes(weights: Weights) -> bytes:
-    """Safetensors file content; the same weights give the same bytes."""
+    """Make the content of a safetensors file; the same weights give the same bytes."""
     return save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
 
 
 def read_weights(path: Path) -> Weights:
-    """Tensors of a local weights file or of a checkpoint folder.
+    """Read the tensors of a local weights file or of a checkpoint folder.
 
     Raises:
-        WeightsError: no such file, or not a file of plain tensors.
+        WeightsError: there is no such file, or it holds more than plain tensors.
     """
-    if path.is_dir():
-        path = ModelLayout(path).weights_path
-    if not path.is_file():
-        raise WeightsError(f"{path} is not a file; give .safetensors, or .pth/.pt/.bin of tensors")
+    path = find_weights_file(path)
     loaded = _load(path)
     for key in ("state_dict", "model", "net"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):

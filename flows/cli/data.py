@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import require_labelled_source, require_store
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -20,9 +21,10 @@ from flows.cli.options import (
     recipe_of,
     run_settings,
 )
-from flows.cli.printing import print_audit, print_counts, print_parts, print_path, print_summary
+from flows.cli.printing import print_audit, print_counts, print_path, print_splits, print_summary
 from reelcheck.config import DatasetLayout, NormaliseSettings, RunSettings, SplitSettings
 from reelcheck.settings import load_settings, validated
+from storage.refusals import require_folder_apart
 
 
 @app.command()
@@ -59,17 +61,20 @@ def preprocess(
 
     Example: `reelcheck preprocess s3://bucket/videos --store s3://bucket/store --cluster`
     """
+    chosen = recipe_of(recipe)
+    settings = preprocess_settings(config, overrides, base=chosen.preprocess if chosen else None)
+    run = run_settings(config, workers, decoder, cluster=cluster)
+    require_labelled_source(source, labels, layout)
+
     from flows.preprocess import preprocess as run_flow
 
-    chosen = recipe_of(recipe)
-    base = chosen.preprocess if chosen else None
     summary = run_flow(
         source,
         store,
         labels=labels,
         dataset_layout=layout,
-        settings=preprocess_settings(config, overrides, base=base),
-        run=run_settings(config, workers, decoder, cluster=cluster),
+        settings=settings,
+        run=run,
         retry_failed=retry_failed,
     )
     print_counts("Files", summary.counts)
@@ -108,8 +113,6 @@ def normalise(
 
     Example: `reelcheck normalise videos/ --out same/ --square`
     """
-    from tasks.normalise import normalise as run_task
-
     settings = validated(
         NormaliseSettings,
         {
@@ -120,6 +123,10 @@ def normalise(
         },
     )
     run = run_settings(config, workers, None)
+    require_folder_apart(source, out)
+
+    from tasks.preprocessing.normalise import normalise as run_task
+
     counts = run_task(source, out, settings, run, retry_failed=retry_failed)
     print_counts("Files", counts)
     print_path("normalised", out)
@@ -138,11 +145,13 @@ def inspect(
 
     Example: `reelcheck inspect store/ videos/a.mp4 --out sheet.png`
     """
-    from storage.copies import reading
-    from storage.layout import find_preprocessed
-    from tasks.inspect import write_contact_sheet
+    require_store(store, preprocessing)
 
-    with reading(store) as folder:
+    from storage.layout import find_preprocessed
+    from storage.object_store.copies import open_for_reading
+    from tasks.preprocessing.inspect import write_contact_sheet
+
+    with open_for_reading(store) as folder:
         write_contact_sheet(find_preprocessed(folder, preprocessing), video, out, RunSettings())
     print_path("contact sheet", out)
 
@@ -160,40 +169,46 @@ def split(
 
     Example: `reelcheck split store/ --set test_fraction=0.2`
     """
-    from flows.train import split as run_flow
-    from storage.copies import reading
+    require_store(store, preprocessing)
+
     from storage.layout import find_preprocessed, is_no_crops
-    from tasks.split import stored_settings
+    from storage.object_store.copies import open_for_reading
+    from tasks.splits.stored import read_split_settings
 
     settings = None
     if config is not None or overrides:
-        with reading(store, wanted=is_no_crops) as folder:
+        with open_for_reading(store, wanted=is_no_crops) as folder:
             settings = load_settings(
                 SplitSettings,
                 section="split",
                 config_path=config,
                 overrides=overrides or (),
-                base=stored_settings(find_preprocessed(folder, preprocessing)),
+                base=read_split_settings(find_preprocessed(folder, preprocessing)),
             )
-    print_parts(run_flow(store, settings=settings, preprocessing=preprocessing))
+
+    from flows.split import split_store as run_flow
+
+    print_splits(run_flow(store, settings=settings, preprocessing=preprocessing))
 
 
 @app.command()
 def audit(store: StoreArgument, preprocessing: PreprocessingOption = None) -> None:
     """Look for leaks between train, val and test, and for what gives the labels away.
 
-    Exit code 2 if anything crosses parts, or if metadata alone tells the label (AUC .75 or more).
+    Exit code 2 if anything crosses splits, or if metadata alone tells the label (AUC .75 or more).
     The files of every leak are in `audit.csv` beside the store's tables.
 
     Example: `reelcheck audit store/`
     """
+    require_store(store, preprocessing)
+
     from flows.audit import audit as run_flow
-    from storage.copies import reading
     from storage.layout import find_preprocessed, is_no_crops
+    from storage.object_store.copies import open_for_reading
 
     found = run_flow(store, preprocessing=preprocessing)
     print_audit(found)
-    with reading(store, wanted=is_no_crops) as folder:
+    with open_for_reading(store, wanted=is_no_crops) as folder:
         layout = find_preprocessed(folder, preprocessing)
         if found.leaks:
             print_path("files of every leak", layout.audit_leaks_path)

@@ -11,10 +11,10 @@ from rich.text import Text
 # Imported for what they do: they add their commands to the application.
 import flows.cli.data
 import flows.cli.operating
-import flows.cli.paging
 import flows.cli.scoring
 import flows.cli.training
-import flows.cli.versions  # noqa: F401
+import flows.cli.versions
+import flows.cli.web_page  # noqa: F401
 from flows.cli.app import app
 from reelcheck.errors import ReelcheckError
 

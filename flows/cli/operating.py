@@ -58,6 +58,11 @@ def deploy(
 
     Example: `PREFECT_API_URL=http://127.0.0.1:4200/api reelcheck deploy`
     """
+    from flows.serve import require_deployments_file, require_server_address
+
+    require_deployments_file(Path.cwd())
+    require_server_address()
+
     from flows.deployments import deploy as deploy_from
     from flows.deployments import end_lost_runs
 

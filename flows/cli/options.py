@@ -21,10 +21,11 @@ ClusterOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file with sections such as [preprocess] and [train]."),
+    typer.Option("--config", help="TOML file; its sections are in docs/settings.md."),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; lists as in TOML."),
 ]
 RecipeOption = Annotated[
     str | None,
@@ -51,21 +52,25 @@ def recipe_of(name: str | None) -> Recipe | None:
 def run_settings(
     config: Path | None, workers: int | None, decoder: str | None, *, cluster: bool = False
 ) -> RunSettings:
-    """How a run uses the machine, or the cluster."""
+    """Read how a run uses the machine, or the cluster."""
     where = "cluster" if cluster else None
-    chosen = {"num_workers": workers, "decoder": decoder, "where": where}
-    overrides = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-    return load_settings(RunSettings, section="run", config_path=config, overrides=overrides)
+    changes = given(num_workers=workers, decoder=decoder, where=where)
+    return load_settings(RunSettings, section="run", config_path=config, changes=changes)
+
+
+def given(**options: object) -> dict[str, object]:
+    """The options that somebody has given, which are those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def preprocess_settings(
     config: Path | None, overrides: list[str] | None, *, base: PreprocessSettings | None = None
 ) -> PreprocessSettings:
-    """What crops look like: the base, the configuration file, then ``--set``."""
-    from tasks.faces.weights import configured_face_model_sha256
+    """Read the settings of crops: the base, the configuration file, then ``--set``."""
+    from tasks.faces.detection.weights import hash_configured_face_model
 
     start = (base or PreprocessSettings()).model_copy(
-        update={"face_model_sha256": configured_face_model_sha256()}
+        update={"face_model_sha256": hash_configured_face_model()}
     )
     return load_settings(
         PreprocessSettings,

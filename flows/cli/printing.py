@@ -1,4 +1,4 @@
-"""What the commands show: tables and paths, on stdout."""
+"""Tables and paths that the commands print, on stdout."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +9,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from models.evaluation import Evaluation
+    from models.metrics.evaluation import Evaluation
     from reelcheck.card import PhaseSummary
     from reelcheck.recipes import Recipe
-    from tasks.audit import Audit
-    from tasks.plots import AblationRow, LearningPoint
-    from tasks.registry import Comparison, Details, Version
-    from tasks.shortcuts import Shortcuts
-    from tasks.summary import PreprocessSummary
+    from storage.rows import PredictionRow, ScoreRow
+    from tasks.evaluation.studies import AblationRow, LearningPoint
+    from tasks.preprocessing.summary import PreprocessSummary
+    from tasks.registry.versions import Comparison, Details, Version
+    from tasks.splits.audit import Audit
+    from tasks.splits.shortcuts import Shortcuts
 
 console = Console()
 
@@ -27,15 +28,15 @@ def print_path(what: str, path: str | Path) -> None:
 
 
 def print_summary(summary: "PreprocessSummary") -> None:
-    """What a preprocessing run did and what it cost."""
-    from tasks.summary import overview, stage_rows
+    """Print the counts and the times of a preprocessing run."""
+    from tasks.preprocessing.summary import format_overview, format_stages
 
     table = Table("run", "", title="This run")
-    for name, text in overview(summary).items():
+    for name, text in format_overview(summary).items():
         table.add_row(name, text)
     console.print(table)
     stages = Table("stage", "", "CPU seconds", "share", title="CPU time")
-    for row in stage_rows(summary):
+    for row in format_stages(summary):
         stages.add_row(*row)
     console.print(stages)
 
@@ -51,20 +52,22 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
 
 def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
     """Balance, leaks and shortcuts of a store."""
-    from tasks.audit import leak_rows
+    from tasks.splits.audit import list_leaked_files
 
-    print_parts(found.counts)
+    print_splits(found.counts)
     for part in found.unbalanced:
         console.print(
             f"[yellow]unbalanced:[/] {part} has another share of fakes, or one label only"
         )
-    if found.parts_from == "none":
-        console.print("no video is in a part yet: run `reelcheck split`, then look for leaks again")
+    if found.splits_from == "none":
+        console.print(
+            "no video is in a split yet: run `reelcheck split`, then look for leaks again"
+        )
     elif not found.leaks:
-        console.print("[green]no leak[/]: no two parts have anything in common", highlight=False)
+        console.print("[green]no leak[/]: no two splits have anything in common", highlight=False)
     else:
-        rows = leak_rows(found.leaks)
-        table = Table("", "in common", "which", "part", "label", title=f"{len(found.leaks)} leaks")
+        rows = list_leaked_files(found.leaks)
+        table = Table("", "in common", "which", "split", "label", title=f"{len(found.leaks)} leaks")
         table.add_column("file", overflow="fold")
         for row in rows[:max_rows]:
             table.add_row(*(escape(str(value)) for value in row.values()))
@@ -76,16 +79,16 @@ def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
     print_shortcuts(found.shortcuts)
 
 
-def print_parts(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Videos with crops per part and label."""
-    table = Table("part", "real", "fake", title="Videos per part")
-    for part, labels in counts.items():
-        table.add_row(part, str(labels["real"]), str(labels["fake"]))
+def print_splits(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Videos with crops per split and label."""
+    table = Table("split", "real", "fake", title="Videos per split")
+    for name, labels in counts.items():
+        table.add_row(name, str(labels["real"]), str(labels["fake"]))
     console.print(table)
 
 
 def print_shortcuts(found: "Shortcuts | None") -> None:
-    """What metadata alone tells of the labels."""
+    """Print how well metadata alone tells the labels."""
     if found is None:
         console.print("[yellow]shortcuts:[/] too few unconnected groups to tell")
         return
@@ -117,10 +120,10 @@ def print_metrics(title: str, metrics: dict[str, Any]) -> None:
 
 def print_evaluation(found: "Evaluation", *, title: str = "Held-out figures") -> None:
     """Figures with their intervals, baselines and perturbations."""
-    from tasks.evaluation_sections import evaluation_sections
+    from tasks.evaluation.sections import describe_evaluation
 
     shown = {"Figures": title, "Compared with": "Compared with", "Robustness": "Robustness"}
-    for section in evaluation_sections(found):
+    for section in describe_evaluation(found):
         if section.title in shown:
             table = Table(*section.header, title=shown[section.title])
             for row in section.rows:
@@ -133,14 +136,16 @@ def print_evaluation(found: "Evaluation", *, title: str = "Held-out figures") ->
     )
 
 
-def print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
-    """The first rows of a result table."""
+def print_scores(rows: "list[ScoreRow]", *, max_rows: int = 25) -> None:
+    """Print the first rows of a result table."""
+    from tasks.scoring.words import format_score
+
     table = Table("status", "score", "verdict", "faces", "reason", title="Scores")
     table.columns.insert(0, Column("file", overflow="fold"))
     colours = {"fake": "red", "real": "green", "inconclusive": "yellow"}
     for row in rows[:max_rows]:
-        verdict = row.get("verdict") or ""
-        score_text = "" if row.get("score") is None else f"{row['score']:.3f}"
+        verdict = row["verdict"] or ""
+        score_text = "" if row["score"] is None else format_score(row["score"])
         table.add_row(
             escape(row["path"]),
             row["status"],
@@ -154,14 +159,16 @@ def print_scores(rows: list[dict[str, Any]], *, max_rows: int = 25) -> None:
         console.print(f"… and {len(rows) - max_rows} more rows in the table")
 
 
-def print_score(path: str, row: dict[str, Any]) -> None:
-    """One answer as soon as there is one, above the progress bar."""
+def print_score(path: str, row: "PredictionRow") -> None:
+    """Print one prediction as soon as it is made, above the progress bar."""
     from tqdm import tqdm
 
-    verdict = row.get("verdict") or row["status"]
-    score_text = "     " if row.get("score") is None else f"{row['score']:.3f}"
+    from tasks.scoring.words import format_score
+
+    verdict = row["verdict"] or row["status"]
+    score_text = "" if row["score"] is None else format_score(row["score"])
     remark = f"  ({row['reason']})" if row["reason"] else ""
-    tqdm.write(f"{verdict:<14} {score_text}  {path}{remark}")
+    tqdm.write(f"{verdict:<14} {score_text:>6}  {path}{remark}")
 
 
 def print_outcome(summary: dict[str, Any], *, is_new: bool) -> None:
@@ -258,14 +265,14 @@ def print_comparison(names: tuple[str, str], found: "Comparison") -> None:
 
 
 def print_gate(record: Mapping[str, Any]) -> None:
-    """What was decided of a challenger, rule by rule."""
-    from tasks.gate import shown
+    """Print the decision about a challenger, rule by rule."""
+    from tasks.registry.gate import format_value
 
     table = Table("rule", "measured", "must be", "met", title="Gate")
     for rule in record["rules"]:
         table.add_row(
             rule["name"],
-            shown(rule["value"]),
+            format_value(rule["value"]),
             rule["limit"],
             "yes" if rule["passed"] else "[red]NO[/]",
         )
@@ -282,7 +289,7 @@ def print_gate(record: Mapping[str, Any]) -> None:
 
 
 def print_phases(phases: tuple["PhaseSummary", ...]) -> None:
-    """What learned in each phase."""
+    """Print which layers learned in each phase."""
     table = Table("fold", "phase", "learning rate", "trainable parameters", "epochs", "best")
     table.title = "Phases"
     for phase in phases:
@@ -298,7 +305,7 @@ def print_phases(phases: tuple["PhaseSummary", ...]) -> None:
 
 
 def print_learning_curve(points: list["LearningPoint"]) -> None:
-    """What more training videos give."""
+    """Print the figures by number of training videos."""
     table = Table("train videos", "validation AUC", "validation F1", title="Learning curve")
     for point in points:
         table.add_row(str(point.num_videos), _figure(point.val_auc), _figure(point.val_f1))
@@ -306,7 +313,7 @@ def print_learning_curve(points: list["LearningPoint"]) -> None:
 
 
 def print_ablation(rows: list["AblationRow"]) -> None:
-    """What each switch does."""
+    """Print the figures by switch of training."""
     table = Table("run", "what was changed", "validation AUC", "held-out AUC (95 %)")
     for row in rows:
         found = row.test_auc

@@ -3,11 +3,12 @@
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import require_model
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -15,6 +16,7 @@ from flows.cli.options import (
     ModelOption,
     SetOption,
     WorkersOption,
+    given,
     preprocess_settings,
     run_settings,
 )
@@ -26,12 +28,14 @@ from flows.cli.printing import (
     print_score,
     print_scores,
 )
+from reelcheck.card import require_same_preprocessing
 from reelcheck.config import EngineChoice, ScoreSettings
-from reelcheck.places import is_url
+from reelcheck.locations import is_url
 from reelcheck.settings import load_settings
+from storage.refusals import require_input
 
 if TYPE_CHECKING:
-    from tasks.score import Scored, ScoreRequest
+    from tasks.scoring.score import Scored
 
 
 @app.command()
@@ -79,59 +83,65 @@ def score(
 
     Example: `reelcheck score 'in/**/*.mp4' @more.txt --model model/ --out scores/ --watch 60`
     """
-    from storage.checkpoints import read_card
-    from storage.copies import WorkingCopy, reading
-    from storage.layout import ModelLayout
-    from storage.outputs import ScoreLayout
-    from tasks.score import ScoreRequest
+    for source in sources:
+        require_input(source)
+    require_model(model)
 
-    with reading(model) as model_dir:
+    from storage.checkpoints import read_card
+    from storage.layout import ModelLayout
+    from storage.object_store.copies import WorkingCopy, open_for_reading
+    from storage.outputs import ScoreLayout
+
+    with open_for_reading(model) as model_dir:
         card = read_card(ModelLayout(model_dir))
     for note in card.notes:
         console.print(note, style="yellow", markup=False)
     # Of the model's own preprocessing nothing may be changed; the error names what was.
     own = [item for item in overrides or [] if item.partition("=")[0] in ScoreSettings.model_fields]
     others = [item for item in overrides or [] if item not in own]
-    request = ScoreRequest(
-        sources=tuple(sources),
-        model=model_dir,
-        out=WorkingCopy(out).path,
-        settings=preprocess_settings(config, others, base=card.preprocessing),
-        run=run_settings(config, workers, decoder, cluster=cluster),
-        score=load_settings(
+    parameters: dict[str, Any] = {
+        "model": model,
+        "out": out,
+        "settings": preprocess_settings(config, others, base=card.preprocessing),
+        "run": run_settings(config, workers, decoder, cluster=cluster),
+        "score_settings": load_settings(
             ScoreSettings,
             section="score",
             config_path=config,
-            overrides=[*own, *([f"engine={engine}"] if engine else [])],
+            changes=given(engine=engine),
+            overrides=own,
         ),
-        retry_failed=retry_failed,
-        limit=limit,
-        sample=sample,
-        settled_seconds=watch or 0.0,
-    )
+        "retry_failed": retry_failed,
+        "limit": limit,
+        "sample": sample,
+        "settled_seconds": watch or 0.0,
+    }
+    require_same_preprocessing(card, parameters["settings"])
+    is_spread = parameters["run"].where == "cluster" or is_url(out)
+    is_flow = is_spread or bool(os.environ.get("PREFECT_API_URL"))
     while True:
-        scored = _scored(request, model, out)
+        scored = _run_scoring(sources, parameters, is_flow=is_flow)
         if watch is None or scored.num_new:
             print_scores(scored.rows)
             print_outcome(scored.summary, is_new=scored.num_new > 0)
         if watch is None:
             break
         time.sleep(watch)
-    output = ScoreLayout(request.out)
+    output = ScoreLayout(WorkingCopy(out).path)
     print_path("result table", output.csv_path)
     print_path("page", output.report_path)
 
 
-def _scored(request: "ScoreRequest", model: str, out: str) -> "Scored":
-    """Run it, as a flow where there is a server or more than this machine has a part in it."""
-    from tasks.score import score_files
+def _run_scoring(sources: list[str], parameters: dict[str, Any], *, is_flow: bool) -> "Scored":
+    """Score as a Prefect flow; or directly, which prints each prediction at once."""
+    if is_flow:
+        from flows.score import score as run_flow
 
-    is_flow = os.environ.get("PREFECT_API_URL") or request.run.where == "cluster"
-    if is_flow or is_url(model) or is_url(out):
-        from flows.score import score_as_flow
+        scored: Scored = run_flow(sources, **parameters)
+        return scored
+    from tasks.scoring.score import ScoreRequest, score_files
 
-        return score_as_flow(request, model=model, out=out)
-    return score_files(request, on_row=print_score)
+    return score_files(ScoreRequest(sources=tuple(sources), **parameters), on_row=print_score)
 
 
 @app.command()
@@ -148,6 +158,10 @@ def demo(
 
     Example: `reelcheck demo --out demo-1 --seed 1`
     """
+    from tasks.synthetic.plan import SyntheticSettings
+
+    SyntheticSettings(num_identities=identities, seed=seed)
+
     from flows.demo import SYNTHETIC_NOTE, run_demo
 
     console.rule("[bold yellow]SYNTHETIC DEMO[/]")

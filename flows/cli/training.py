@@ -1,12 +1,12 @@
 """Commands that make and measure models: recipes, train, evaluate, export, weights."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import require_model, require_store
 from flows.cli.options import (
     ConfigOption,
     ModelOption,
@@ -15,6 +15,7 @@ from flows.cli.options import (
     SetOption,
     StoreArgument,
     WorkersOption,
+    given,
     recipe_of,
     run_settings,
 )
@@ -29,17 +30,24 @@ from flows.cli.printing import (
     print_recipes,
 )
 from reelcheck.errors import SettingsError
-from reelcheck.recipes import Recipe, load_recipe, recipe_names
+from reelcheck.perturbations import parse_perturbations
+from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
+from reelcheck.weight_formats import (
+    DETECTOR_FORMATS,
+    NAMINGS,
+    PaddingStyle,
+    WeightsFormat,
+    require_options_of_format,
+)
+from storage.refusals import find_weights_file, require_onnx_name
 
 if TYPE_CHECKING:
     from reelcheck.card import ModelCard
 
 weights = typer.Typer(help="Weights that others have trained.", no_args_is_help=True)
 app.add_typer(weights, name="weights")
-
-Format = Literal["lukemelas", "torchvision", "timm", "sbi", "dfbench", "dfdc", "polimi"]
 
 
 @app.command()
@@ -83,7 +91,7 @@ def train(
     ] = None,
     nodes: Annotated[
         int | None,
-        typer.Option("--nodes", min=1, help="Machines that train together; see docs/training.md."),
+        typer.Option("--nodes", min=1, help="Machines that train together; see docs/cluster.md."),
     ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"] | None,
@@ -101,31 +109,42 @@ def train(
 
     Example: `reelcheck train store/ --out model/ --set phases.0.max_epochs=5 --set self_blend=0.5`
     """
-    from flows.train import ablate as ablate_flow
-    from flows.train import learning_curve as curve_flow
-    from flows.train import train as train_flow
-
     if ablate and subset_sizes is not None:
         raise SettingsError("give --ablate or --subset-sizes, not both")
+    sizes = None if subset_sizes is None else _sizes(subset_sizes)
     chosen = recipe_of(recipe)
     start = _start(pretrained=pretrained, init_from=init_from, from_scratch=from_scratch)
     settings = load_settings(
         TrainSettings,
         section="train",
         config_path=config,
-        overrides=[*start, *(overrides or ())],
+        changes=start,
+        overrides=overrides or (),
         base=chosen.train if chosen else None,
     )
-    flags = {"num_devices": devices, "num_nodes": nodes, "precision": precision}
-    engine = _engine_settings(config, chosen, flags)
+    engine = load_settings(
+        EngineSettings,
+        section="engine",
+        config_path=config,
+        changes=given(num_devices=devices, num_nodes=nodes, precision=precision),
+        base=chosen.engine if chosen else None,
+    )
+    require_store(store, preprocessing, recipe=settings.recipe)
+    if settings.init_from is not None:
+        find_weights_file(settings.init_from)
+
+    from flows.studies import ablate as ablate_flow
+    from flows.studies import measure_learning_curve as curve_flow
+    from flows.train import train as train_flow
+
     if not settings.starts_from_weights:
         console.print("[yellow]starting from random weights[/]: give --pretrained or --init-from")
     if ablate:
         rows = ablate_flow(store, out, settings, engine, preprocessing)
         print_ablation(rows)
         print_path("table and models", out)
-    elif subset_sizes is not None:
-        points = curve_flow(store, out, _sizes(subset_sizes), settings, engine, preprocessing)
+    elif sizes is not None:
+        points = curve_flow(store, out, sizes, settings, engine, preprocessing)
         print_learning_curve(points)
         print_path("curve and models", out)
     else:
@@ -137,8 +156,8 @@ def train(
 def evaluate(
     store: StoreArgument,
     model: ModelOption,
-    part: Annotated[
-        Literal["train", "val", "test"], typer.Option("--part", help="Which part of the split.")
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option("--split", help="Videos to measure on.")
     ] = "test",
     out: Annotated[
         str | None,
@@ -164,24 +183,29 @@ def evaluate(
 
     Example: `reelcheck evaluate store/ --model model/ --perturb default --report`
     """
+    parse_perturbations(perturb or ())
+    run = run_settings(config, workers, None)
+    require_store(store, preprocessing)
+    require_model(model)
+
     from flows.evaluate import evaluate as run_flow
-    from storage.copies import reading
     from storage.layout import ModelLayout
+    from storage.object_store.copies import open_for_reading
     from storage.outputs import EvaluationLayout
 
     found = run_flow(
         store,
         model,
-        part=part,
+        split=split,
         preprocessing=preprocessing,
         out=out,
         perturb=tuple(perturb or ()),
-        run=run_settings(config, workers, None),
+        run=run,
         report=report,
     )
     print_evaluation(found)
-    with reading(model if out is None else out) as folder:
-        own = ModelLayout(folder).evaluation(part, found["split_hash"])
+    with open_for_reading(model if out is None else out) as folder:
+        own = ModelLayout(folder).evaluation(split, found["split_hash"])
         output = own if out is None else EvaluationLayout(folder)
         print_path("figures", output.evaluation_path)
         if report:
@@ -197,11 +221,14 @@ def export(
 
     Example: `reelcheck export --model model/ --out model.onnx`
     """
-    from storage.copies import reading
-    from storage.layout import ModelLayout
-    from tasks.export import export_model
+    require_onnx_name(out)
+    require_model(model)
 
-    with reading(model) as folder:
+    from storage.layout import ModelLayout
+    from storage.object_store.copies import open_for_reading
+    from tasks.checkpoints.export import export_model
+
+    with open_for_reading(model) as folder:
         result = export_model(ModelLayout(folder), out)
     console.print(f"largest difference from the model: {result.max_difference:.1e} in logit")
     print_path("ONNX", out)
@@ -213,10 +240,10 @@ def import_weights(
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     *,
     weights_format: Annotated[
-        Format,
+        WeightsFormat,
         typer.Option(
             "--format",
-            help="Backbones: lukemelas, torchvision, timm; detectors: sbi, dfbench, dfdc, polimi.",
+            help=f"Backbones: {', '.join(NAMINGS)}; detectors: {', '.join(DETECTOR_FORMATS)}.",
         ),
     ],
     backbone: Annotated[
@@ -226,7 +253,7 @@ def import_weights(
         int | None, typer.Option("--pixels", help="Input side, where it is not the published one.")
     ] = None,
     padding_style: Annotated[
-        Literal["efficientnet-pytorch-0.6", "efficientnet-pytorch-0.7"] | None,
+        PaddingStyle | None,
         typer.Option("--padding-style", help="Version that the weights were trained with."),
     ] = None,
 ) -> None:
@@ -234,7 +261,12 @@ def import_weights(
 
     Example: `reelcheck weights import FF-c23.tar --format sbi --out sbi/`
     """
-    from tasks.weights import import_weights as run_import
+    require_options_of_format(
+        weights_format, backbone=backbone, pixels=pixels, padding_style=padding_style
+    )
+    find_weights_file(file)
+
+    from tasks.checkpoints.import_weights import import_weights as run_import
 
     card = run_import(
         file,
@@ -249,27 +281,15 @@ def import_weights(
     print_path("model" if card else "backbone", out)
 
 
-def _start(*, pretrained: bool, init_from: Path | None, from_scratch: bool) -> list[str]:
-    """What the three ways to start mean as settings; a recipe's own gives way to them."""
+def _start(*, pretrained: bool, init_from: Path | None, from_scratch: bool) -> dict[str, Any]:
+    """Turn the three ways to start into settings, which go before those of a recipe."""
     if sum((pretrained, init_from is not None, from_scratch)) > 1:
         raise SettingsError("give one of --pretrained, --init-from and --from-scratch")
     if pretrained:
-        return ["pretrained=true", "init_from=none"]
+        return {"pretrained": True, "init_from": None}
     if init_from is not None:
-        return ["pretrained=false", f"init_from={init_from}"]
-    return ["pretrained=false", "init_from=none"] if from_scratch else []
-
-
-def _engine_settings(
-    config: Path | None, recipe: Recipe | None, flags: Mapping[str, object]
-) -> EngineSettings:
-    return load_settings(
-        EngineSettings,
-        section="engine",
-        config_path=config,
-        overrides=[f"{key}={value}" for key, value in flags.items() if value is not None],
-        base=recipe.engine if recipe else None,
-    )
+        return {"pretrained": False, "init_from": init_from}
+    return {"pretrained": False, "init_from": None} if from_scratch else {}
 
 
 def _sizes(text: str) -> list[int]:
@@ -282,8 +302,8 @@ def _sizes(text: str) -> list[int]:
 
 
 def _print_card(card: "ModelCard", out: str) -> None:
-    from storage.copies import WorkingCopy
     from storage.layout import ModelLayout
+    from storage.object_store.copies import WorkingCopy
 
     print_phases(card.phases)
     print_metrics(f"Model {card.model_id}, validation", card.validation)

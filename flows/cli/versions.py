@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import require_labelled_source
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -30,6 +31,7 @@ from flows.cli.printing import (
 from reelcheck.config import GateSettings
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.refusals import find_weights_file, require_versions
 
 models = typer.Typer(help="Versions of a model, and which one is in use.", no_args_is_help=True)
 app.add_typer(models, name="models")
@@ -77,31 +79,39 @@ def retrain(
 
     Example: `reelcheck retrain videos/ --store store/ --registry models/ --labels labels.csv`
     """
-    from flows.retrain import retrain as run_flow
-    from storage.copies import WorkingCopy
-    from storage.layout import RegistryLayout
-
     chosen = recipe_of(recipe)
+    settings = load_settings(
+        TrainSettings,
+        section="train",
+        config_path=config,
+        overrides=overrides or (),
+        base=chosen.train if chosen else None,
+    )
+    run = run_settings(config, workers, None, cluster=cluster)
+    gate = load_settings(GateSettings, section="gate", config_path=config)
+    engine = load_settings(
+        EngineSettings,
+        section="engine",
+        config_path=config,
+        base=chosen.engine if chosen else None,
+    )
+    require_labelled_source(source, labels)
+    if settings.init_from is not None:
+        find_weights_file(settings.init_from)
+
+    from flows.retrain import retrain as run_flow
+    from storage.layout import RegistryLayout
+    from storage.object_store.copies import WorkingCopy
+
     decision = run_flow(
         source,
         store,
         registry,
         labels=labels,
-        settings=load_settings(
-            TrainSettings,
-            section="train",
-            config_path=config,
-            overrides=overrides or (),
-            base=chosen.train if chosen else None,
-        ),
-        run=run_settings(config, workers, None, cluster=cluster),
-        gate=load_settings(GateSettings, section="gate", config_path=config),
-        engine=load_settings(
-            EngineSettings,
-            section="engine",
-            config_path=config,
-            base=chosen.engine if chosen else None,
-        ),
+        settings=settings,
+        run=run,
+        gate=gate,
+        engine=engine,
         warm_start=warm_start,
         require_approval=require_approval,
     )
@@ -120,10 +130,12 @@ def list_versions(registry: Registry) -> None:
 
     Example: `reelcheck models list models/`
     """
-    from tasks.registry import versions_of
+    require_versions(registry)
+
+    from tasks.registry.versions import list_versions
 
     with _read(registry) as folder:
-        print_versions(versions_of(folder))
+        print_versions(list_versions(folder))
 
 
 @models.command()
@@ -132,10 +144,12 @@ def show(registry: Registry, version: Named) -> None:
 
     Example: `reelcheck models show models/ VERSION`
     """
-    from tasks.registry import details_of
+    require_versions(registry, version)
+
+    from tasks.registry.versions import read_details
 
     with _read(registry) as folder:
-        print_details(details_of(folder, version))
+        print_details(read_details(folder, version))
 
 
 @models.command()
@@ -144,10 +158,12 @@ def compare(registry: Registry, first: Named, second: Named) -> None:
 
     Example: `reelcheck models compare models/ VERSION OTHER`
     """
-    from tasks.registry import compared
+    require_versions(registry, first, second)
+
+    from tasks.registry.versions import compare_versions
 
     with _read(registry) as folder:
-        print_comparison((first, second), compared(folder, first, second))
+        print_comparison((first, second), compare_versions(folder, first, second))
 
 
 @models.command()
@@ -156,8 +172,10 @@ def promote(registry: Registry, version: Named) -> None:
 
     Example: `reelcheck models promote models/ VERSION`
     """
+    require_versions(registry, version)
+
     from storage.layout import RegistryLayout
-    from tasks.promote import promote_by_hand
+    from tasks.registry.promote import promote_by_hand
 
     with _changed(registry) as folder:
         promote_by_hand(RegistryLayout(folder), version)
@@ -180,17 +198,17 @@ def rollback(registry: Registry) -> None:
 
 def _read(registry: str) -> AbstractContextManager[Path]:
     """All of a registry but the weights, to read."""
-    from storage.copies import reading
     from storage.layout import is_no_weights
+    from storage.object_store.copies import open_for_reading
 
-    return reading(registry, wanted=is_no_weights)
+    return open_for_reading(registry, wanted=is_no_weights)
 
 
 @contextmanager
 def _changed(registry: str) -> Iterator[Path]:
     """All of a registry but the weights, to change."""
-    from storage.copies import writing
     from storage.layout import is_no_weights
+    from storage.object_store.copies import open_for_writing
 
-    with writing(registry, wanted=is_no_weights) as copy:
+    with open_for_writing(registry, wanted=is_no_weights) as copy:
         yield copy.path

@@ -1,12 +1,12 @@
-"""Perturbations of a video on its way to the face search: see ``reelcheck/perturbations.py``.
+"""Perturb a video before the face search: see ``reelcheck/perturbations.py``.
 
-Runs in a decode process; only where a perturbation is asked for.
+Runs in a decode process, if a perturbation is requested.
 
-- What changes pixels changes each frame as it is decoded, at its full size and upright.
-- A recompressed or repacked video is a file of its own, read like any other.
-- A video that lost frames is the same file with fewer frames to choose from: what remains is not
-  compressed a second time. The frames are chosen anew, so a long video still gives as many samples;
-  a short one may have fewer frames left than a sequence needs, and then is not judged.
+- A change of pixels is applied to each decoded frame, upright and at its full size.
+- A recompressed or repacked video is a new file, read like any other.
+- A video that lost frames is the same file with fewer frames to choose from, so that the others are
+  not compressed twice. Frames are chosen again: a long video still gives as many samples; a short
+  one may have fewer frames left than a sequence needs, and gives none.
 """
 
 import tempfile
@@ -22,20 +22,20 @@ import numpy as np
 from reelcheck.config import Decoder
 from reelcheck.perturbations import Perturbation
 from reelcheck.records import RGB, DecodePlan, Frame, VideoProbe
-from tasks.faces.decode import FrameReader
-from tasks.faces.probe import probe_video
-from tasks.faces.rewrite import recompress, remux
+from tasks.faces.decoding.decode import FrameReader
+from tasks.faces.decoding.probe import probe_video
+from tasks.faces.decoding.rewrite import recompress, remux
 from tasks.faces.search import ReadFrames
 from tasks.faces.stopwatch import Stopwatch
 
 _BLUR_LINES = 480
-"""Shorter side of the frame that a blur's sigma is given for."""
+"""Shorter side of the frame, in pixels, to which a blur's sigma refers."""
 _NOISE_LINES = 64
-"""Lines for which noise is drawn at a time: a picture may be far larger than a frame."""
+"""Number of lines for which noise is drawn at once, because pictures may be very large."""
 
 
 @contextmanager
-def perturbed_video(
+def open_perturbed_video(
     path: Path,
     video_id: str,
     perturbation: Perturbation,
@@ -45,19 +45,19 @@ def perturbed_video(
     scratch_dir: Path | None,
     watch: Stopwatch,
 ) -> Iterator[tuple[VideoProbe, ReadFrames]]:
-    """What a perturbed video holds, and how to read it, until the block ends.
+    """Give the probe of a perturbed video and its reader, until the block ends.
 
     Args:
         path: the video.
-        video_id: hash of its content; no two videos get the same noise.
-        perturbation: what it goes through.
+        video_id: hash of its content; different videos get different noise.
+        perturbation: change of the video.
         decoder: see ``RunSettings``.
         is_retry: see ``FrameReader``.
-        scratch_dir: where a file may be written; None: the system's folder for such.
-        watch: counts the file's making as decoding.
+        scratch_dir: folder for a new file; None: the system's folder for temporary files.
+        watch: counts the time for the new file as decoding.
 
     Raises:
-        VideoError: the video cannot be read, or no such file can be made of it.
+        VideoError: the video cannot be read, or the new file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix=f"{video_id}.", dir=scratch_dir) as name:
         folder = Path(name)
@@ -70,7 +70,7 @@ def perturbed_video(
         with watch.stage("demux"):
             probe = probe_video(path)
         yield (
-            thinned(probe, perturbation.keeps_every),
+            thin_probe(probe, perturbation.keeps_every),
             partial(
                 PerturbedReader,
                 path,
@@ -83,22 +83,22 @@ def perturbed_video(
         )
 
 
-def perturbed_frame(frame: Frame, perturbation: Perturbation, *, video_id: str) -> Frame:
-    """The frame with other pixels, or itself where the perturbation is not one of frames.
+def perturb_frame(frame: Frame, perturbation: Perturbation, *, video_id: str) -> Frame:
+    """Change the pixels of a frame; perturbations of files and of time return the frame itself.
 
     The same frame of the same video always gets the same pixels.
     """
     rgb_HWC, strength = frame.rgb_HWC, perturbation.strength or 0
     match perturbation.family:
         case "jpeg":
-            changed = _jpeg(rgb_HWC, quality=int(strength))
+            changed = _compress_jpeg(rgb_HWC, quality=int(strength))
         case "scale":
-            changed = _scaled(rgb_HWC, factor=int(strength))
+            changed = _scale(rgb_HWC, factor=int(strength))
         case "blur":
-            changed = _blurred(rgb_HWC, sigma=strength)
+            changed = _blur(rgb_HWC, sigma=strength)
         case "noise":
             seed = [int.from_bytes(video_id.encode()), frame.frame_index]
-            changed = _noisy(rgb_HWC, sigma=strength, rng=np.random.default_rng(seed))
+            changed = _add_noise(rgb_HWC, sigma=strength, rng=np.random.default_rng(seed))
         case "gamma":
             values = np.linspace(0, 1, 256) ** strength * 255
             changed = values.round().astype(np.uint8)[rgb_HWC]
@@ -108,16 +108,16 @@ def perturbed_frame(frame: Frame, perturbation: Perturbation, *, video_id: str) 
 
 
 class PerturbedReader(FrameReader):
-    """Frames of a plan that was made for what ``thinned`` left, with their pixels changed.
+    """Read the frames of a plan for a thinned video, and change their pixels.
 
     Args:
-        path: the video, or the file that was made of it.
-        probe: what that file holds, all frames of it.
+        path: the video, or the new file.
+        probe: probe of that file with all its frames.
         plan: frames of the thinned video.
-        perturbation: what the frames go through.
-        video_id: see ``perturbed_video``.
+        perturbation: change of the frames.
+        video_id: see ``open_perturbed_video``.
         decoder: see ``FrameReader``.
-        is_retry: likewise.
+        is_retry: see ``FrameReader``.
     """
 
     def __init__(
@@ -138,14 +138,14 @@ class PerturbedReader(FrameReader):
         self._perturbation, self._video_id = perturbation, video_id
 
     def __iter__(self) -> Iterator[Frame]:
-        """As ``FrameReader``, numbered as in the thinned video."""
+        """Yield frames like ``FrameReader``, numbered as in the thinned video."""
         for frame in super().__iter__():
             kept = replace(frame, frame_index=frame.frame_index // self._perturbation.keeps_every)
-            yield perturbed_frame(kept, self._perturbation, video_id=self._video_id)
+            yield perturb_frame(kept, self._perturbation, video_id=self._video_id)
 
 
-def thinned(probe: VideoProbe, keeps_every: int) -> VideoProbe:
-    """A video of which only the first of so many frames is left, at the same times as before."""
+def thin_probe(probe: VideoProbe, keeps_every: int) -> VideoProbe:
+    """Keep the first of every ``keeps_every`` frames of a video, at the same times as before."""
     if keeps_every == 1:
         return probe
     index_P = probe.packets.frame_index_P
@@ -158,15 +158,15 @@ def thinned(probe: VideoProbe, keeps_every: int) -> VideoProbe:
     )
 
 
-def _jpeg(rgb_HWC: RGB, *, quality: int) -> RGB:
-    """Compressed as JPEG (4:2:0) and read again."""
+def _compress_jpeg(rgb_HWC: RGB, *, quality: int) -> RGB:
+    """Compress as JPEG (4:2:0) and read again."""
     bgr_HWC = cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-def _scaled(rgb_HWC: RGB, *, factor: int) -> RGB:
-    """Both sides shrunk by a factor, areas averaged, and grown back bicubically."""
+def _scale(rgb_HWC: RGB, *, factor: int) -> RGB:
+    """Shrink both sides by a factor (area average) and enlarge them again (bicubic)."""
     height, width = rgb_HWC.shape[:2]
     size = (max(1, round(width / factor)), max(1, round(height / factor)))
     small = cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_AREA)
@@ -174,13 +174,13 @@ def _scaled(rgb_HWC: RGB, *, factor: int) -> RGB:
     return np.asarray(large, np.uint8)
 
 
-def _blurred(rgb_HWC: RGB, *, sigma: float) -> RGB:
+def _blur(rgb_HWC: RGB, *, sigma: float) -> RGB:
     pixels = sigma * min(rgb_HWC.shape[:2]) / _BLUR_LINES
     return np.asarray(cv2.GaussianBlur(rgb_HWC, (0, 0), pixels), np.uint8)
 
 
-def _noisy(rgb_HWC: RGB, *, sigma: float, rng: np.random.Generator) -> RGB:
-    """With independent normal noise on each value."""
+def _add_noise(rgb_HWC: RGB, *, sigma: float, rng: np.random.Generator) -> RGB:
+    """Add independent normal noise to each value."""
     changed = np.empty_like(rgb_HWC)
     for top in range(0, len(rgb_HWC), _NOISE_LINES):
         lines = rgb_HWC[top : top + _NOISE_LINES]

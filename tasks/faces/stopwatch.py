@@ -1,4 +1,4 @@
-"""CPU time by stage of one video's work."""
+"""CPU time of one video's stages."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """CPU seconds of this process by stage; a stage within another stops the outer one's clock."""
+    """CPU seconds of this process per stage; an inner stage stops the clock of the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -18,7 +18,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside for ``name``."""
+        """Count the time of the block for the stage ``name``."""
         self._count()
         self._stages.append(name)
         try:
@@ -28,7 +28,7 @@ class Stopwatch:
             self._stages.pop()
 
     def within(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; what it takes to get each is counted for ``name``."""
+        """Yield the items; count the time for getting each for the stage ``name``."""
         iterator = iter(items)
         while True:
             with self.stage(name):

@@ -19,18 +19,18 @@ from reelcheck.errors import VideoError
 from reelcheck.perturbations import Perturbation
 from reelcheck.records import CropSequence, VideoProbe, VideoResult
 from reelcheck.status import Status
-from tasks.faces.crop import crop_quality
-from tasks.faces.decode import FrameReader
-from tasks.faces.detect import FaceDetector
-from tasks.faces.fingerprint import fingerprint
-from tasks.faces.plan import even_places, sample_plan
-from tasks.faces.probe import probe_video
+from tasks.faces.decoding.decode import FrameReader
+from tasks.faces.decoding.plan import plan_samples, space_evenly
+from tasks.faces.decoding.probe import probe_video
+from tasks.faces.detection.crop import measure_quality
+from tasks.faces.detection.detect import FaceDetector
+from tasks.faces.detection.fingerprint import compute_fingerprint
+from tasks.faces.detection.track import Track
 from tasks.faces.search import Pass, ReadFrames, Search
 from tasks.faces.stopwatch import Stopwatch
-from tasks.faces.track import Track
 
 MAX_FINGERPRINTS = 32
-"""Kept of one video's frames."""
+"""Largest number of fingerprints that are kept of a video's frames."""
 
 
 def extract_video(
@@ -44,26 +44,26 @@ def extract_video(
     perturbation: Perturbation | None = None,
     scratch_dir: Path | None = None,
 ) -> VideoResult:
-    """Process one video; whatever is wrong with it becomes the result's status and reason.
+    """Process one video; any problem becomes the result's status and reason.
 
     Args:
         path: the video.
         video_id: hash of its content.
-        settings: which frames and faces are wanted, and what crops look like.
+        settings: which frames to search and how to cut out faces.
         detector: finds faces on one picture.
         decoder: see ``RunSettings``.
-        is_retry: begin with the other decoder than the first attempt did.
-        perturbation: what the video goes through first; the result tells of what it became.
-        scratch_dir: where a perturbation may write; None: the system's folder for such files.
+        is_retry: begin with the decoder that the first attempt did not begin with.
+        perturbation: change of the video before the search; the result describes the changed video.
+        scratch_dir: folder for a perturbed file; None: the system's folder for temporary files.
 
     Raises:
-        MemoryError: it needs more than this process may use; another decoder may need less.
+        MemoryError: it needs more memory than this process may use; another decoder may need less.
     """
     cv2.setNumThreads(1)
     result = VideoResult(video_id=video_id, status=Status.OK)
     watch = Stopwatch()
     try:
-        with _opened(
+        with _open(
             path,
             video_id,
             perturbation,
@@ -81,13 +81,13 @@ def extract_video(
                 num_frames=probe.num_frames,
             )
             with watch.stage("demux"):
-                plan = sample_plan(probe, settings)
+                plan = plan_samples(probe, settings)
             search = Search(probe, read, settings, detector, watch)
-            passes = search.whole(plan)
+            passes = search.run(plan)
             found = passes[0]
             result = replace(
                 result,
-                reason=_remark(found),
+                reason=_describe_loss(found),
                 width=found.size[0] if found.size else None,
                 height=found.size[1] if found.size else None,
                 decoder=found.decoder,
@@ -98,7 +98,7 @@ def extract_video(
                 num_frames_with_face=found.num_frames_with_face,
                 num_faces=0,
                 head_rotation=found.view.rotation if found.tracks else None,
-                fingerprints=_fingerprints(found),
+                fingerprints=_take_fingerprints(found),
             )
             with watch.stage("crop"):
                 num_faces, sequences = cut_faces(video_id, passes, settings)
@@ -112,7 +112,7 @@ def extract_video(
 
 
 @contextmanager
-def _opened(
+def _open(
     path: Path,
     video_id: str,
     perturbation: Perturbation | None,
@@ -122,19 +122,19 @@ def _opened(
     scratch_dir: Path | None,
     watch: Stopwatch,
 ) -> Iterator[tuple[VideoProbe, ReadFrames]]:
-    """What the video holds, or what a perturbation left of it, and how to read that.
+    """Give the probe of the video, or of the perturbed one, and its reader.
 
     Raises:
-        VideoError: it cannot be read.
+        VideoError: the video cannot be read.
     """
     if perturbation is None:
         with watch.stage("demux"):
             probe = probe_video(path)
         yield probe, partial(FrameReader, path, probe, decoder=decoder, is_retry=is_retry)
         return
-    from tasks.faces.perturb import perturbed_video  # noqa: PLC0415 - seldom wanted
+    from tasks.faces.perturb import open_perturbed_video  # noqa: PLC0415 - seldom wanted
 
-    with perturbed_video(
+    with open_perturbed_video(
         path,
         video_id,
         perturbation,
@@ -146,14 +146,14 @@ def _opened(
         yield opened
 
 
-def _fingerprints(found: Pass) -> tuple[bytes, ...]:
-    """Of frames spread over the pass."""
-    places = even_places(len(found.samples), MAX_FINGERPRINTS)
-    samples = [found.samples[place] for place in places]
+def _take_fingerprints(found: Pass) -> tuple[bytes, ...]:
+    """Take the fingerprints of frames that are spread over the pass."""
+    indices = space_evenly(len(found.samples), MAX_FINGERPRINTS)
+    samples = [found.samples[index] for index in indices]
     return tuple(s.fingerprint for s in samples if s.fingerprint is not None)
 
 
-def _remark(found: Pass) -> str | None:
+def _describe_loss(found: Pass) -> str | None:
     num_sampled, num_decoded = len(found.plan.frame_indices), len(found.samples)
     if num_decoded == num_sampled:
         return None
@@ -164,12 +164,12 @@ def _remark(found: Pass) -> str | None:
 def cut_faces(
     video_id: str, passes: Sequence[Pass], settings: PreprocessSettings
 ) -> tuple[int, tuple[CropSequence, ...]]:
-    """Number of the tracks that are judged, and their crop sequences.
+    """Cut crop sequences of all tracks that are long and large enough, and count these tracks.
 
     Raises:
-        VideoError: no track is judged; the status says what they lack.
+        VideoError: no track is; the status gives the reason.
     """
-    tracks = _judged_tracks(passes, settings)
+    tracks = _choose_tracks(passes, settings)
     sequences = [
         sequence
         for track_id, track, found in tracks
@@ -178,13 +178,13 @@ def cut_faces(
     return len(tracks), tuple(sequences)
 
 
-def _judged_tracks(
+def _choose_tracks(
     passes: Sequence[Pass], settings: PreprocessSettings
 ) -> list[tuple[int, Track, Pass]]:
-    """Tracks, with their numbers, that are long and large enough.
+    """Choose the tracks that are long and large enough, with their numbers.
 
     Raises:
-        VideoError: there is none; the status says what they lack.
+        VideoError: no track is; the status gives the reason.
     """
     found = passes[0]
     if not found.tracks:
@@ -195,7 +195,7 @@ def _judged_tracks(
     long_enough = [
         (number, track, its_pass)
         for number, (track, its_pass) in enumerate(tracks)
-        if its_pass.longest_of(track) >= settings.min_sequence_frames
+        if its_pass.measure_longest(track) >= settings.min_sequence_frames
     ]
     if not long_enough:
         raise VideoError(
@@ -203,9 +203,11 @@ def _judged_tracks(
             f"the longest face track has {found.longest} frames of {len(found.samples)} "
             f"looked at; {settings.min_sequence_frames} are needed",
         )
-    large = [item for item in long_enough if face_pixels(item[1]) >= settings.min_face_pixels]
+    large = [
+        item for item in long_enough if measure_face_pixels(item[1]) >= settings.min_face_pixels
+    ]
     if not large:
-        largest = max(face_pixels(track) for _, track, _ in long_enough)
+        largest = max(measure_face_pixels(track) for _, track, _ in long_enough)
         raise VideoError(
             Status.FACE_TOO_SMALL,
             f"the largest face is {largest:.0f} pixels; {settings.min_face_pixels} are needed",
@@ -213,62 +215,66 @@ def _judged_tracks(
     return large
 
 
-def face_pixels(track: Track) -> float:
-    """Median longer side of the boxes of one face."""
+def measure_face_pixels(track: Track) -> float:
+    """Compute the median of the longer side of a face's boxes, in pixels."""
     return float(np.median([sighting.box.side_pixels for sighting in track]))
 
 
 def _cut_sequences(
     video_id: str, track_id: int, track: Track, found: Pass, settings: PreprocessSettings
 ) -> list[CropSequence]:
-    parts = [
-        part
-        for stretch in found.stretches(track)
+    pieces = [
+        piece
+        for stretch in found.split_stretches(track)
         if len(stretch) >= settings.min_sequence_frames
-        for part in _even_parts(stretch, settings)
+        for piece in _divide_evenly(stretch, settings)
     ]
     return [
-        _sequence(f"{video_id[:16]}-{track_id:02d}-{number:02d}", video_id, track_id, part, found)
-        for number, part in enumerate(parts)
+        _make_sequence(
+            f"{video_id[:16]}-{track_id:02d}-{number:02d}", video_id, track_id, piece, found
+        )
+        for number, piece in enumerate(pieces)
     ]
 
 
-def _even_parts(stretch: Track, settings: PreprocessSettings) -> list[Track]:
-    """Parts of nearly equal length, none longer or shorter than the settings want."""
+def _divide_evenly(stretch: Track, settings: PreprocessSettings) -> list[Track]:
+    """Divide a stretch into pieces of nearly equal length, within the lengths of the settings."""
     length = len(stretch)
-    num_parts = math.ceil(length / settings.max_sequence_frames)
-    if length // num_parts < settings.min_sequence_frames:
-        # One part less, each of the largest length; the rest would be too short.
-        num_parts -= 1
-        length = num_parts * settings.max_sequence_frames
-    edges = np.linspace(0, length, num_parts + 1).round().astype(int)
+    num_pieces = math.ceil(length / settings.max_sequence_frames)
+    if length // num_pieces < settings.min_sequence_frames:
+        # One piece less, each of the largest length: another would be too short.
+        num_pieces -= 1
+        length = num_pieces * settings.max_sequence_frames
+    edges = np.linspace(0, length, num_pieces + 1).round().astype(int)
     return [stretch[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def _sequence(
-    sequence_id: str, video_id: str, track_id: int, part: Track, found: Pass
+def _make_sequence(
+    sequence_id: str, video_id: str, track_id: int, piece: Track, found: Pass
 ) -> CropSequence:
-    samples = [found.samples[sighting.box.sample_index] for sighting in part]
-    quality = [crop_quality(sighting.crop_HWC) for sighting in part]
+    samples = [found.samples[sighting.box.sample_index] for sighting in piece]
+    quality = [measure_quality(sighting.crop_HWC) for sighting in piece]
     return CropSequence(
         sequence_id=sequence_id,
         video_id=video_id,
         track_id=track_id,
-        crops_THWC=np.stack([sighting.crop_HWC for sighting in part]),
+        crops_THWC=np.stack([sighting.crop_HWC for sighting in piece]),
         frame_indices=tuple(sample.frame_index for sample in samples),
         pts_seconds=tuple(sample.pts_seconds for sample in samples),
-        boxes_xyxy=tuple(sighting.box.xyxy for sighting in part),
-        confidences=tuple(sighting.box.confidence for sighting in part),
+        boxes_xyxy=tuple(sighting.box.xyxy for sighting in piece),
+        confidences=tuple(sighting.box.confidence for sighting in piece),
         sharpness=tuple(sharpness for sharpness, _ in quality),
         brightness=tuple(brightness for _, brightness in quality),
-        keypoints_xy=_keypoints(part),
-        fingerprints=tuple(seen for s in part if (seen := fingerprint(s.crop_HWC)) is not None),
+        keypoints_xy=_collect_keypoints(piece),
+        fingerprints=tuple(
+            seen for s in piece if (seen := compute_fingerprint(s.crop_HWC)) is not None
+        ),
     )
 
 
-def _keypoints(part: Track) -> tuple[tuple[float, ...], ...]:
-    """As in ``CropSequence``."""
-    known = [sighting.keypoints_xy for sighting in part if sighting.keypoints_xy is not None]
-    if len(known) < len(part):
+def _collect_keypoints(piece: Track) -> tuple[tuple[float, ...], ...]:
+    """Collect key points in the form of ``CropSequence``."""
+    known = [sighting.keypoints_xy for sighting in piece if sighting.keypoints_xy is not None]
+    if len(known) < len(piece):
         return ()
     return tuple(tuple(itertools.chain.from_iterable(points)) for points in known)

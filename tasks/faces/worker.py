@@ -1,7 +1,7 @@
-"""What runs inside a decode process: its limits, its detector, one video at a time.
+"""Code of a decode process: its limits, its detector, one video at a time.
 
-A video is hostile input: it is opened only here, in a process that dies with its parent, that may
-take only so much memory, and that the pool kills at the video's deadline.
+A video is hostile input: it is opened only here, in a process that ends with its parent, that has a
+limit of memory, and that the pool kills at the video's deadline.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from reelcheck.config import Decoder, PreprocessSettings
 from reelcheck.errors import FaceModelError
+from reelcheck.locations import is_url
 from reelcheck.parent import die_with_parent
 from reelcheck.perturbations import Perturbation
-from reelcheck.places import is_url
 from reelcheck.records import VideoResult
 from reelcheck.status import Status
 
@@ -27,43 +27,43 @@ _state: dict[str, object] = {}
 
 
 def limit_process(max_memory_bytes: int, parent_pid: int) -> None:
-    """Make this process one that may open a video: mortal, of limited memory, and silent."""
+    """Prepare this process for videos: it ends with its parent, has a memory limit, is silent."""
     die_with_parent(parent_pid)
     if sys.platform == "linux":
         import resource  # noqa: PLC0415 - Unix only
 
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
-        _give_frames_back()
+        _return_freed_memory()
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3")
-    # MediaPipe and FFmpeg write notes on stderr that nobody asked for, over the progress bar.
+    # MediaPipe and FFmpeg write notes to stderr, which would disturb the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a decode process does with every video."""
+    """What a decode process does with each video."""
 
     settings: PreprocessSettings
     perturbation: Perturbation | None = None
-    """What videos go through before faces are searched."""
+    """Change of each video before the face search."""
     scratch_dir: Path | None = None
-    """Where a perturbation may write, and what is fetched lies."""
+    """Folder for perturbed files and for fetched videos."""
 
 
 def start_worker(work: Work, model_path: Path, max_memory_bytes: int, parent_pid: int) -> None:
-    """Set limits and load the detector; called once per process."""
+    """Set the limits and load the detector; called once per process."""
     limit_process(max_memory_bytes, parent_pid)
     _state["work"] = work
     try:
-        from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
+        from tasks.faces.detection.detect import FaceDetector  # noqa: PLC0415 - slow; wanted only in here
 
         _state["detector"] = FaceDetector(model_path, min_confidence=work.settings.min_confidence)
-    except Exception as error:  # noqa: BLE001 - told by extract_one; the pool would swallow it
+    except Exception as error:  # noqa: BLE001 - raised by extract_one; the pool would swallow it
         _state["error"] = f"the face detector {model_path} cannot be started: {error}"
 
 
 def check_worker() -> None:
-    """Come back if this process is ready to work.
+    """Return if this process is ready for work.
 
     Raises:
         FaceModelError: the process has no working detector.
@@ -78,40 +78,40 @@ def extract_one(location: str, video_id: str, decoder: Decoder, *, is_retry: boo
     Args:
         location: path or URL.
         video_id: its SHA-256.
-        decoder: see ``RunSettings``; nothing to a still picture.
-        is_retry: an earlier attempt failed; take the other decoder.
+        decoder: see ``RunSettings``; without effect on a still picture.
+        is_retry: an earlier attempt failed; begin with the other decoder.
 
     Raises:
-        FaceModelError: the process has no working detector; this is not the video's fault.
+        FaceModelError: the process has no working detector, whatever the video is.
     """
     check_worker()
     try:
-        with _local_file(location, video_id) as path:
+        with _open_local_file(location, video_id) as path:
             return _extract(path, video_id, decoder, is_retry=is_retry)
-    except _NotHadError as error:
+    except _FetchError as error:
         return VideoResult(video_id=video_id, status=Status.UNREADABLE, reason=str(error))
 
 
-class _NotHadError(Exception):
-    """What a URL names cannot be fetched, or is not what it was."""
+class _FetchError(Exception):
+    """An object cannot be fetched, or has changed."""
 
 
 @contextmanager
-def _local_file(location: str, video_id: str) -> Iterator[Path]:
-    """The file itself, or what was fetched, until the block ends."""
+def _open_local_file(location: str, video_id: str) -> Iterator[Path]:
+    """Give the file itself, or the fetched file, until the block ends."""
     if not is_url(location):
         yield Path(location)
         return
-    from storage.objects import fetch  # noqa: PLC0415 - slow; most videos are files
+    from storage.object_store.objects import fetch  # noqa: PLC0415 - slow; most videos are files
 
     with tempfile.TemporaryDirectory(prefix=f"{video_id}.", dir=_work().scratch_dir) as folder:
         path = Path(folder) / "object"
         try:
             digest = fetch(location, path)
         except OSError as error:
-            raise _NotHadError(str(error)) from error
+            raise _FetchError(str(error)) from error
         if digest != video_id:
-            raise _NotHadError("it has changed since it was listed; run again")
+            raise _FetchError("it has changed since it was listed; run again")
         yield path
 
 
@@ -122,14 +122,14 @@ def _work() -> Work:
 
 
 def _extract(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> VideoResult:
-    from tasks.faces.detect import FaceDetector  # noqa: PLC0415 - see start_worker
+    from tasks.faces.decoding.image_file import find_still_codec  # noqa: PLC0415
+    from tasks.faces.detection.detect import FaceDetector  # noqa: PLC0415 - see start_worker
     from tasks.faces.image import extract_image  # noqa: PLC0415
-    from tasks.faces.image_file import still_codec  # noqa: PLC0415
     from tasks.faces.video import extract_video  # noqa: PLC0415
 
     work, detector = _work(), _state["detector"]
     assert isinstance(detector, FaceDetector)  # noqa: S101 - set by start_worker
-    if still_codec(path) is not None:
+    if find_still_codec(path) is not None:
         return extract_image(
             path, video_id, work.settings, detector, perturbation=work.perturbation
         )
@@ -145,10 +145,10 @@ def _extract(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> 
     )
 
 
-def _give_frames_back() -> None:
-    """Let glibc return every freed picture to the system.
+def _return_freed_memory() -> None:
+    """Let glibc return the memory of every freed picture to the system.
 
-    Left alone it learns to keep blocks of their size, and the process stays as large as its largest
+    By default it learns to keep blocks of their size, and the process stays as large as its largest
     video made it.
     """
     with suppress(AttributeError):  # another C library

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from tasks.synthetic.fake import FakeKind, Faker
 from tasks.synthetic.identity import Identity, draw_identity
-from tasks.synthetic.render import Light, Pose, head_window, render_face
+from tasks.synthetic.render import Light, Pose, locate_head, render_face
 from tasks.synthetic.shapes import (
     FloatArray,
     as_float32,
     blur,
+    draw_smooth_noise,
+    make_generator,
     mix,
-    seeded_generator,
     sigmoid,
-    smooth_noise,
 )
 
 Kind: TypeAlias = Literal["real"] | FakeKind
@@ -43,7 +43,7 @@ class _Scene:
     gains: FloatArray
 
 
-def frame_width_px(height_px: int) -> int:
+def compute_frame_width(height_px: int) -> int:
     """Return the width of a 4:3 frame, rounded to the even number that 4:2:0 video needs."""
     return 2 * round(height_px * 2 / 3)
 
@@ -85,23 +85,23 @@ def render_frames(
     faker = (
         None
         if kind == "real"
-        else Faker(kind=kind, donor=donor, rng=seeded_generator(clip_seed, _FAKE_STREAM))
+        else Faker(kind=kind, donor=donor, rng=make_generator(clip_seed, _FAKE_STREAM))
     )
     # Checks run on the call, not on the first frame: the generator proper is a separate function.
-    noise_rng = seeded_generator(clip_seed, _NOISE_STREAM)
+    noise_rng = make_generator(clip_seed, _NOISE_STREAM)
     return _compose_frames(identity, poses, scene, faker, noise_rng)
 
 
 def _draw_motion(clip_seed: int, *, num_frames: int, height_px: int) -> list[Pose]:
     """Return one pose per frame: slow head movement, a blink every two seconds, speech."""
-    rng = seeded_generator(clip_seed, _MOTION_STREAM)
+    rng = make_generator(clip_seed, _MOTION_STREAM)
     time_s = np.arange(num_frames) / _MOTION_FPS
 
     def swing(amplitude: float, frequency_hz: float) -> NDArray[np.float64]:
         frequency_hz *= rng.uniform(0.5, 1.5)
         return amplitude * np.sin(2 * np.pi * (frequency_hz * time_s + rng.uniform()))
 
-    width_px = frame_width_px(height_px)
+    width_px = compute_frame_width(height_px)
     scale_px = rng.uniform(0.24, 0.33) * height_px
     center_x = width_px * rng.uniform(0.42, 0.58) + swing(0.015 * height_px, 0.4)
     center_y = height_px * rng.uniform(0.44, 0.5) + swing(0.015 * height_px, 0.5)
@@ -130,7 +130,7 @@ def _draw_motion(clip_seed: int, *, num_frames: int, height_px: int) -> list[Pos
 
 def _draw_scene(clip_seed: int, *, num_frames: int, height_px: int) -> _Scene:
     """Return background, clothes, light, noise level and the slow drift of the exposure."""
-    rng = seeded_generator(clip_seed, _SCENE_STREAM)
+    rng = make_generator(clip_seed, _SCENE_STREAM)
     direction = rng.normal([0.0, -0.35, 1.0], [0.55, 0.25, 0.05])
     tint = rng.normal(1, 0.05, 3)
     light = Light(
@@ -139,8 +139,8 @@ def _draw_scene(clip_seed: int, *, num_frames: int, height_px: int) -> _Scene:
         diffuse=rng.uniform(0.5, 0.75),
         tint_rgb=(float(tint[0]), float(tint[1]), float(tint[2])),
     )
-    shape = (height_px, frame_width_px(height_px), 3)
-    clutter = smooth_noise(rng, shape=shape, cells=(3, 7, 16))
+    shape = (height_px, compute_frame_width(height_px), 3)
+    clutter = draw_smooth_noise(rng, shape=shape, cells=(3, 7, 16))
     # Mostly brightness, little hue: fully independent channels look like an oil film.
     clutter = 0.3 * clutter + 0.7 * clutter[..., :1]
     wall = as_float32(rng.uniform(60, 180) + rng.uniform(-30, 30, 3))
@@ -163,7 +163,7 @@ def _compose_frames(
     height_px, width_px = scene.background.shape[:2]
     for pose, gain in zip(poses, scene.gains, strict=True):
         frame = _paint_body(identity, pose, scene)
-        window = head_window(pose, height_px=height_px, width_px=width_px)
+        window = locate_head(pose, height_px=height_px, width_px=width_px)
         face = render_face(identity, pose, scene.light, window)
         rgb = face.rgb if faker is None else faker.apply(face, pose, scene.light, window)
         area = window.rows, window.columns

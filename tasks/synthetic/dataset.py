@@ -85,12 +85,12 @@ def write_h264(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: int, crf
     Raises:
         ValueError: There is no frame.
     """
-    part_path = _part_path(path)
+    temporary = _name_temporary(path)
     try:
-        _encode(part_path, frames, fps=fps, crf=crf)
-        part_path.replace(path)
+        _encode(temporary, frames, fps=fps, crf=crf)
+        temporary.replace(path)
     finally:
-        part_path.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: int, crf: int) -> None:
@@ -111,7 +111,7 @@ def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: int, crf: i
 
 
 def _claim_folder(out_dir: Path, settings: SyntheticSettings) -> bool:
-    """Mark `out_dir` as the place of `settings`; return whether an earlier run had done so."""
+    """Mark `out_dir` as the folder of `settings`; return whether an earlier run had done so."""
     path = out_dir / "settings.json"
     wanted = {**asdict(settings), "renderer_version": _RENDERER_VERSION}
     if path.exists():
@@ -160,23 +160,23 @@ def _render(videos_dir: Path, video: Video) -> None:
 
 
 def _write_labels(path: Path, videos: Sequence[Video]) -> None:
-    part_path = _part_path(path)
-    with part_path.open("w", encoding="utf-8", newline="") as file:
+    temporary = _name_temporary(path)
+    with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for video in videos:
             generator = "" if video.kind == "real" else video.kind
             writer.writerow((video.path, video.label, video.group, generator, video.source))
-    part_path.replace(path)
+    temporary.replace(path)
 
 
 def _replace_text(path: Path, text: str) -> None:
-    part_path = _part_path(path)
-    part_path.write_text(text, encoding="utf-8")
-    part_path.replace(path)
+    temporary = _name_temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
-def _part_path(path: Path) -> Path:
+def _name_temporary(path: Path) -> Path:
     """Return where a file is written until it is whole; no other process uses the same name."""
     return path.with_name(f"{path.name}.{os.getpid()}.part")
 

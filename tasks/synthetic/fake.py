@@ -67,7 +67,7 @@ class Faker:
     def _misalign(
         self, patch: FloatArray, mask: FloatArray, pose: Pose, window: Window
     ) -> tuple[FloatArray, FloatArray]:
-        """Shift and scale anew in every frame: the flicker of frame-by-frame generators."""
+        """Shift and scale differently in every frame: the flicker of frame-by-frame generators."""
         shift_x, shift_y = self._rng.normal(0, 0.018 * pose.scale_px, 2)
         zoom = self._rng.normal(1, 0.012)
         center_x = pose.center_x_px - window.columns.start

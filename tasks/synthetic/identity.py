@@ -14,11 +14,11 @@ from tasks.synthetic.shapes import (
     FloatArray,
     as_float32,
     bump,
+    draw_smooth_noise,
     grid_bump,
+    make_generator,
     mix,
-    seeded_generator,
     sigmoid,
-    smooth_noise,
 )
 
 Rgb: TypeAlias = tuple[float, float, float]
@@ -91,7 +91,7 @@ class FaceStills:
 
 def draw_identity(seed: int) -> Identity:
     """Return the person that belongs to `seed`; different seeds give different faces."""
-    rng = seeded_generator(seed, _PARAMETER_STREAM)
+    rng = make_generator(seed, _PARAMETER_STREAM)
     uniform = rng.uniform
     skin = np.array(_SKIN_TONES[rng.integers(len(_SKIN_TONES))]) * uniform(0.92, 1.05)
     skin += rng.normal(0, 4, 3)
@@ -116,8 +116,8 @@ def draw_identity(seed: int) -> Identity:
         hairline_y=uniform(-0.85, -0.62),
         hair_end_y=_HAIR_ENDS_Y[rng.integers(len(_HAIR_ENDS_Y))],
         beard=uniform(0.1, 0.35) if has_beard else 0.0,
-        skin_rgb=_as_rgb(skin),
-        lip_rgb=_as_rgb(skin * (0.86, 0.55, 0.55) + uniform(-8, 8)),
+        skin_rgb=_convert_to_rgb(skin),
+        lip_rgb=_convert_to_rgb(skin * (0.86, 0.55, 0.55) + uniform(-8, 8)),
         hair_rgb=_HAIR_TONES[rng.integers(len(_HAIR_TONES))],
         iris_rgb=_IRIS_TONES[rng.integers(len(_IRIS_TONES))],
     )
@@ -126,7 +126,7 @@ def draw_identity(seed: int) -> Identity:
 @lru_cache(maxsize=16)
 def build_stills(identity: Identity) -> FaceStills:
     """Return what does not move of a face, drawn once per process."""
-    rng = seeded_generator(identity.seed, _TEXTURE_STREAM)
+    rng = make_generator(identity.seed, _TEXTURE_STREAM)
     half_width = identity.head_half_width * (1 - identity.jaw_taper * np.clip(GRID_Y, 0, 1.2))
     radius = np.hypot(GRID_X / half_width, GRID_Y / 1.08)
     head = sigmoid((1 - radius) * 28)
@@ -136,9 +136,9 @@ def build_stills(identity: Identity) -> FaceStills:
     height = _height(identity, radius)
     # The hair's own dome behind the head: without it hair is lit like a flat cardboard ring.
     height = np.maximum(height, 0.5 * _dome(volume_radius / 1.06) * volume) + 0.05 * cap
-    height += smooth_noise(rng, shape=(GRID_PX, GRID_PX, 1), cells=(40, 90))[..., 0] * 0.003
+    height += draw_smooth_noise(rng, shape=(GRID_PX, GRID_PX, 1), cells=(40, 90))[..., 0] * 0.003
 
-    skin_texture = smooth_noise(rng, shape=(GRID_PX, GRID_PX, 3), cells=(9, 22, 60, 120))
+    skin_texture = draw_smooth_noise(rng, shape=(GRID_PX, GRID_PX, 3), cells=(9, 22, 60, 120))
     skin = as_float32(identity.skin_rgb) + skin_texture * as_float32([5, 4, 4])
     albedo = _paint_features(identity, _paint_complexion(identity, skin))
     hair = as_float32(identity.hair_rgb) * _strands(rng)[..., None]
@@ -151,7 +151,7 @@ def build_stills(identity: Identity) -> FaceStills:
     return FaceStills(albedo=albedo, height=height, masks=np.stack([whole, inner], axis=-1))
 
 
-def _as_rgb(values: NDArray[np.float64]) -> Rgb:
+def _convert_to_rgb(values: NDArray[np.float64]) -> Rgb:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
@@ -227,8 +227,8 @@ def _ears(identity: Identity, half_width: FloatArray) -> FloatArray:
 
 def _strands(rng: np.random.Generator) -> FloatArray:
     """Return a brightness factor that varies across the hair but little along it."""
-    noise = smooth_noise(rng, shape=(GRID_PX, 12, 1), cells=(GRID_PX,))[..., 0].T
+    noise = draw_smooth_noise(rng, shape=(GRID_PX, 12, 1), cells=(GRID_PX,))[..., 0].T
     rows = np.linspace(0, len(noise) - 1, GRID_PX)
     lower = np.minimum(rows.astype(np.intp), len(noise) - 2)
-    part = (rows - lower).astype(np.float32)[:, None]
-    return as_float32(1 + 0.18 * (noise[lower] * (1 - part) + noise[lower + 1] * part))
+    share = (rows - lower).astype(np.float32)[:, None]
+    return as_float32(1 + 0.18 * (noise[lower] * (1 - share) + noise[lower + 1] * share))

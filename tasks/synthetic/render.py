@@ -16,9 +16,9 @@ from tasks.synthetic.shapes import (
     FloatArray,
     as_float32,
     bump,
-    grid_slices,
     mix,
     sigmoid,
+    slice_grid,
 )
 
 _EYE_WHITE: Final = as_float32([232, 228, 224])
@@ -102,7 +102,7 @@ class RenderedFace:
     inner: FloatArray
 
 
-def head_window(pose: Pose, *, height_px: int, width_px: int) -> Window:
+def locate_head(pose: Pose, *, height_px: int, width_px: int) -> Window:
     """Return the part of a `height_px` x `width_px` frame that the head in `pose` may cover."""
     reach_px = _HEAD_REACH * pose.scale_px
 
@@ -129,7 +129,7 @@ def render_face(identity: Identity, pose: Pose, light: Light, window: Window) ->
 def _draw_eye(identity: Identity, pose: Pose, eye_x: float, albedo: FloatArray) -> None:
     """Draw one eye into `albedo`, in place and in its own small rectangle."""
     eye_y, half_width = identity.eye_y, identity.eye_half_width
-    area = grid_slices(eye_x - 0.22, eye_x + 0.22, eye_y - 0.16, eye_y + 0.14)
+    area = slice_grid(eye_x - 0.22, eye_x + 0.22, eye_y - 0.16, eye_y + 0.14)
     x, y = GRID_X[area] - eye_x, GRID_Y[area] - eye_y
     half_opening = max(identity.eye_half_opening * (1 - pose.blink), 0.006)
 
@@ -147,7 +147,7 @@ def _draw_eye(identity: Identity, pose: Pose, eye_x: float, albedo: FloatArray) 
 def _draw_mouth(identity: Identity, pose: Pose, albedo: FloatArray, height: FloatArray) -> None:
     """Draw lips, teeth and the mouth's opening into `albedo` and `height`, in place."""
     mouth_y = identity.mouth_y
-    area = grid_slices(-0.5, 0.5, mouth_y - 0.3, mouth_y + 0.3)
+    area = slice_grid(-0.5, 0.5, mouth_y - 0.3, mouth_y + 0.3)
     x = GRID_X[area]
     y = GRID_Y[area] - mouth_y + pose.smile * 0.5 * x**2
     half_width = identity.mouth_half_width * (1 + 0.2 * pose.smile)

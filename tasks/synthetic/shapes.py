@@ -23,7 +23,7 @@ GRID_X: Final[FloatArray] = np.ascontiguousarray(np.broadcast_to(_AXIS[None, :],
 GRID_Y: Final[FloatArray] = np.ascontiguousarray(np.broadcast_to(_AXIS[:, None], (GRID_PX,) * 2))
 
 
-def seeded_generator(seed: int, stream: int) -> np.random.Generator:
+def make_generator(seed: int, stream: int) -> np.random.Generator:
     """Return one of several independent generators of a seed.
 
     Separate streams keep the draws of one concern (say, the fake's blending) from shifting those of
@@ -58,7 +58,7 @@ def grid_bump(center: tuple[float, float], width: float, height: float) -> Float
     return bump(GRID_X - center[0], GRID_Y - center[1], width=width, height=height)
 
 
-def grid_slices(left: float, right: float, top: float, bottom: float) -> tuple[slice, slice]:
+def slice_grid(left: float, right: float, top: float, bottom: float) -> tuple[slice, slice]:
     """Return the (rows, columns) of the grid that cover a rectangle in canonical coordinates."""
 
     def sample(value: float) -> int:
@@ -67,7 +67,7 @@ def grid_slices(left: float, right: float, top: float, bottom: float) -> tuple[s
     return slice(sample(top), sample(bottom)), slice(sample(left), sample(right))
 
 
-def smooth_noise(
+def draw_smooth_noise(
     rng: np.random.Generator, *, shape: tuple[int, int, int], cells: Sequence[int]
 ) -> FloatArray:
     """Return noise of several octaves.

@@ -56,6 +56,12 @@ def reelcheck(
     return run
 
 
+@pytest.fixture
+def without_onnx_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training writes no ONNX files, which take longer than a tiny training run."""
+    monkeypatch.setattr("flows.train.write_onnx_step", lambda model: None)
+
+
 @dataclass
 class Served:
     """``reelcheck serve`` in a folder with a copy of prefect.yaml."""

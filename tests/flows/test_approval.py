@@ -10,8 +10,8 @@ import pytest
 from prefect import flow, get_client
 from prefect.flow_runs import resume_flow_run
 
-from flows.approval import asked
-from tasks.gate import Decision, Rule
+from flows.approval import ask_for_approval
+from tasks.registry.gate import Decision, Rule
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -22,7 +22,7 @@ COMMAND = "reelcheck models promote models/ new"
 
 @flow(name="asks")
 def asks(hours: float) -> Decision:
-    return asked(YES, COMMAND, question="**promoted** by the gate", hours=hours)
+    return ask_for_approval(YES, COMMAND, question="**promoted** by the gate", hours=hours)
 
 
 @pytest.fixture

@@ -43,14 +43,13 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_help_of_every_command_has_an_example() -> None:
-    processes = {command: start(*command.split(), "--help") for command in COMMANDS}
-    for command, process in processes.items():
+def test_help_of_every_command_has_an_example(reelcheck: Command) -> None:
+    for command in COMMANDS:
         # Recipes are for training.
         shown = "train" if command == "recipes" else command
-        stdout, stderr = process.communicate()
-        assert (process.returncode, stderr) == (0, "")
-        assert f"Example: reelcheck {shown}" in stdout
+        result = reelcheck(*command.split(), "--help")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert f"Example: reelcheck {shown}" in result.stdout
 
 
 def test_help_without_a_command_lists_all_of_them() -> None:

@@ -22,11 +22,14 @@ from reelcheck.records import RGB
 from storage.layout import StoreLayout, find_preprocessed
 from storage.schemas import LABEL_COLUMNS, SPLIT, VIDEOS
 from storage.tables import Row, read_rows
-from tasks.split import LEFT_OUT
+from tasks.splits.split import LEFT_OUT
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
 
-pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.usefixtures("prefect_server", "face_model", "few_trees"),
+]
 
 Command = Callable[..., Any]
 """Runs of the command line, which give exit code, stdout and stderr."""
@@ -76,7 +79,7 @@ class Studio:
         files: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
         for row in rows:
             path = Path(row["path"]).relative_to(self.videos.resolve()).as_posix()
-            files[row["kind"], row["value"]].add((path, row["part"]))
+            files[row["kind"], row["value"]].add((path, row["split"]))
         found: dict[str, set[frozenset[tuple[str, str]]]] = defaultdict(set)
         for (kind, _), members in files.items():
             found[kind].add(frozenset(members))
@@ -228,7 +231,7 @@ def test_same_things_within_one_part_are_no_leak(
     studio.relabel(changed(studio.labels, people | fakes | copies))
     result = audit(studio)
     assert result.exit_code == 0
-    assert "no leak: no two parts have anything in common" in result.stdout
+    assert "no leak: no two splits have anything in common" in result.stdout
     assert studio.leaks() == {}
     assert str(studio.layout.audit_leaks_path) not in result.stdout
     assert str(studio.layout.audit_plot_path) in result.stdout
@@ -240,7 +243,7 @@ def test_store_without_parts_says_so(studio: Studio, audit: Callable[[Studio], A
     studio.relabel({name: {**row, "split": ""} for name, row in labels.items()})
     result = audit(studio)
     assert result.exit_code == 0
-    assert "no video is in a part yet" in result.stdout
+    assert "no video is in a split yet" in result.stdout
     assert "reelcheck split" in result.stdout
     assert studio.leaks() == {}
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
+import flows.spread
 from flows.preprocess import preprocess
 from flows.score import score
 from flows.spread import ENVIRONMENT_VARIABLE
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import SettingsError
 from reelcheck.settings import settings_hash
-from storage import copies
-from storage.copies import reading
-from storage.layout import preprocessed
-from storage.objects import ObjectFolder
+from storage.layout import locate_preprocessed
+from storage.object_store import copies
+from storage.object_store.copies import open_for_reading
+from storage.object_store.objects import ObjectFolder
 from storage.outputs import ScoreLayout
-from tasks.faces.weights import configured_face_model_sha256
+from tasks.faces.detection.weights import hash_configured_face_model
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
 
@@ -124,7 +125,7 @@ def test_cluster_with_store_in_a_bucket_gives_the_same_bytes_as_one_machine(
     spread = preprocess(videos, f"{s3_bucket}/store", run=THERE)
     assert spread.counts == alone.counts == {"ok": 8, "unsupported": 1}
     assert (spread.num_videos, spread.num_frames) == (alone.num_videos, alone.num_frames)
-    with reading(f"{s3_bucket}/store") as copy:
+    with open_for_reading(f"{s3_bucket}/store") as copy:
         assert contents(copy) == contents(tmp_path / "store")
         assert any(name.endswith(".arrow") for name in contents(copy))
     again = preprocess(videos, f"{s3_bucket}/store", run=THERE)
@@ -136,7 +137,7 @@ def test_store_in_a_bucket_from_one_machine_is_the_same(
 ) -> None:
     preprocess(videos, tmp_path / "store", run=HERE)
     preprocess(videos, f"{s3_bucket}/store", run=HERE)
-    with reading(f"{s3_bucket}/store") as copy:
+    with open_for_reading(f"{s3_bucket}/store") as copy:
         assert contents(copy) == contents(tmp_path / "store")
 
 
@@ -150,8 +151,8 @@ def test_scores_of_a_cluster_in_a_bucket_are_those_of_one_machine(
     for path in sorted(model.path.iterdir()):
         bucket_model.put(path.name, path)
     spread = score(videos, bucket_model.url, f"{s3_bucket}/scores", run=THERE)
-    assert _without_times(spread) == _without_times(alone)
-    with reading(f"{s3_bucket}/scores") as copy:
+    assert _without_times(spread.rows) == _without_times(alone.rows)
+    with open_for_reading(f"{s3_bucket}/scores") as copy:
         pictures = {name for name in contents(copy) if name.endswith(".jpg")}
         assert pictures == {n for n in contents(tmp_path / "scores") if n.endswith(".jpg")}
         assert ScoreLayout(copy).report_path.exists()
@@ -165,17 +166,15 @@ def test_killed_worker_costs_nothing_but_time(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import flows.preprocess as module
-
     small = {"shard_size": 2}
     preprocess(videos, tmp_path / "store", run=HERE.model_copy(update=small))
     with running_cluster(tmp_path, s3_environment) as cluster:
         monkeypatch.setenv(ENVIRONMENT_VARIABLE, cluster.address)
-        done = _kill_at_first_result(monkeypatch, module, cluster.workers[0])
+        done = _kill_at_first_result(monkeypatch, cluster.workers[0])
         preprocess(videos, f"{s3_bucket}/store", run=THERE.model_copy(update=small))
         assert done == ["killed"]
         assert cluster.workers[0].wait() == -signal.SIGKILL
-    with reading(f"{s3_bucket}/store") as copy:
+    with open_for_reading(f"{s3_bucket}/store") as copy:
         assert contents(copy) == contents(tmp_path / "store")
 
 
@@ -188,39 +187,37 @@ def test_killed_worker_changes_no_score(
     tiny: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import flows.score as module
-
     model = tiny.save_model(tmp_path / "model").path
     alone = score(videos, model, tmp_path / "scores", run=HERE)
     with running_cluster(tmp_path, s3_environment) as cluster:
         monkeypatch.setenv(ENVIRONMENT_VARIABLE, cluster.address)
-        done = _kill_at_first_result(monkeypatch, module, cluster.workers[0])
+        done = _kill_at_first_result(monkeypatch, cluster.workers[0])
         small = THERE.model_copy(update={"shard_size": 2})
         spread = score(videos, model, f"{s3_bucket}/scores", run=small)
         assert done == ["killed"]
         assert cluster.workers[0].wait() == -signal.SIGKILL
-    assert _without_times(spread) == _without_times(alone)
+    assert _without_times(spread.rows) == _without_times(alone.rows)
 
 
 def _kill_at_first_result(
-    monkeypatch: pytest.MonkeyPatch, module: Any, worker: "subprocess.Popen[bytes]"
+    monkeypatch: pytest.MonkeyPatch, worker: "subprocess.Popen[bytes]"
 ) -> list[str]:
     """Kill a worker as soon as any shard is done: it is then in the midst of another."""
     done: list[str] = []
-    spread: Callable[..., Iterator[Any]] = module.spread
+    spread: Callable[..., Iterator[Any]] = flows.spread.spread
 
-    def watched(*arguments: Any) -> Iterator[Any]:
-        for result in spread(*arguments):
-            if not done:
+    def watched(step: Any, *arguments: Any) -> Iterator[Any]:
+        for result in spread(step, *arguments):
+            if not done and "shard" in step.name:
                 worker.kill()
                 done.append("killed")
             yield result
 
-    monkeypatch.setattr(module, "spread", watched)
+    monkeypatch.setattr(flows.spread, "spread", watched)
     return done
 
 
-def _without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_times(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in row.items() if not name.endswith("_seconds")}
         for row in rows
@@ -233,8 +230,8 @@ def test_cluster_without_an_address_is_told_what_to_set(
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     with pytest.raises(SettingsError, match=ENVIRONMENT_VARIABLE):
         preprocess(face_video, tmp_path / "store", run=THERE)
-    layout = preprocessed(
+    layout = locate_preprocessed(
         tmp_path / "store",
-        settings_hash(PreprocessSettings(face_model_sha256=configured_face_model_sha256())),
+        settings_hash(PreprocessSettings(face_model_sha256=hash_configured_face_model())),
     )
     assert layout.done_shards() == []

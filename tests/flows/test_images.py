@@ -18,7 +18,7 @@ from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.outputs import ScoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows
-from tasks.faces.weights import configured_face_model_sha256
+from tasks.faces.detection.weights import hash_configured_face_model
 from tasks.synthetic.clip import render_frames
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
@@ -124,7 +124,7 @@ def test_pictures_are_learned_from_and_scored_in_one_table_with_a_video(
 
 def require_whole_pictures(tree: Tree) -> None:
     """Every picture is one sequence of one frame, all of it, under the recipe's preprocessing."""
-    detector = {"face_model_sha256": configured_face_model_sha256()}
+    detector = {"face_model_sha256": hash_configured_face_model()}
     wanted = load_recipe(RECIPE).preprocess.model_copy(update=detector)
     assert tree.layout.preprocessing_hash == settings_hash(wanted)
     rows = read_rows(tree.layout.manifest_path, MANIFEST)

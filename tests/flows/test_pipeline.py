@@ -16,10 +16,11 @@ from sklearn.metrics import roc_auc_score
 from flows.evaluate import evaluate
 from flows.preprocess import preprocess
 from flows.score import score
-from flows.train import split, train
-from models.dataset import CropDataset
-from models.evaluation import evaluate_table
-from models.inference import score_sequences
+from flows.split import split_store
+from flows.train import train
+from models.data.dataset import CropDataset
+from models.metrics.evaluation import evaluate_table
+from models.training.inference import score_sequences
 from reelcheck.card import ModelCard
 from reelcheck.config import RunSettings
 from reelcheck.errors import MismatchError
@@ -28,10 +29,12 @@ from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
 from storage.outputs import EvaluationLayout, ScoreLayout
+from storage.rows import ScoreRow
 from storage.schemas import EVALUATED, MANIFEST, SCORES, SPLIT, VIDEOS
-from storage.tables import Row, read_rows
-from tasks.answers import score_table
-from tasks.networks import load_detector
+from storage.tables import read_rows
+from tasks.checkpoints.torch_model import load_detector
+from tasks.evaluation.predictions import make_score_table
+from tasks.scoring.score import Scored
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
 
@@ -58,10 +61,14 @@ class Pipeline:
     inbox: Path
     out: Path
     counts: dict[str, int]
-    parts: dict[str, dict[str, int]]
+    splits: dict[str, dict[str, int]]
     card: ModelCard
     metrics: dict[str, Any]
-    rows: list[Row]
+    scored: Scored
+
+    @property
+    def rows(self) -> list[ScoreRow]:
+        return self.scored.rows
 
     @property
     def layout(self) -> StoreLayout:
@@ -80,12 +87,12 @@ def pipeline(
     source, labels = synthetic_dataset / "videos", synthetic_dataset / "labels.csv"
     store, model, inbox, out = (folder / name for name in ("store", "model", "inbox", "scores"))
     counts = dict(preprocess(source, store, labels=labels, run=RUN).counts)
-    parts = split(store)
+    splits = split_store(store)
     card = train(store, model, settings=TRAINING, notes=("rendered",))
     metrics = evaluate(store, model)
     fill_inbox(inbox, source, find_preprocessed(store), faceless_video)
-    rows = score(inbox, model, out, run=RUN)
-    return Pipeline(source, labels, store, model, inbox, out, counts, parts, card, metrics, rows)
+    scored = score(inbox, model, out, run=RUN)
+    return Pipeline(source, labels, store, model, inbox, out, counts, splits, card, metrics, scored)
 
 
 def fill_inbox(inbox: Path, source: Path, layout: StoreLayout, faceless_video: Path) -> None:
@@ -113,10 +120,10 @@ def mtimes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
-def test_every_video_gives_crops_and_a_part(pipeline: Pipeline) -> None:
+def test_every_video_gives_crops_and_a_split(pipeline: Pipeline) -> None:
     assert pipeline.counts == {"ok": 24}
-    assert sum(count for part in pipeline.parts.values() for count in part.values()) == 24
-    assert all(count > 0 for part in pipeline.parts.values() for count in part.values())
+    assert sum(count for counts in pipeline.splits.values() for count in counts.values()) == 24
+    assert all(count > 0 for counts in pipeline.splits.values() for count in counts.values())
     rows = read_rows(pipeline.layout.manifest_path, MANIFEST)
     with pipeline.labels.open(encoding="utf-8", newline="") as file:
         truth = {row["path"]: row["label"] for row in csv.DictReader(file)}
@@ -161,7 +168,7 @@ def test_second_training_and_evaluation_do_no_work(pipeline: Pipeline) -> None:
     assert train(pipeline.store, pipeline.model, **settings) == pipeline.card
     assert evaluate(pipeline.store, pipeline.model) == pipeline.metrics
     assert (contents(pipeline.model), mtimes(pipeline.model)) == (before, times)
-    assert split(pipeline.store) == pipeline.parts
+    assert split_store(pipeline.store) == pipeline.splits
 
 
 def test_every_file_has_a_row_and_bad_files_no_score(pipeline: Pipeline) -> None:
@@ -218,7 +225,7 @@ def test_evaluation_and_scoring_of_the_same_videos_say_the_same_to_the_last_bit(
     # And so do the figures that come of it.
     known = {row["video_id"]: row for row in evaluated}
     rows = [{**known[name], **row} for name, row in scored.items()]
-    found = evaluate_table(score_table(rows), pipeline.card.calibration)
+    found = evaluate_table(make_score_table(rows), pipeline.card.calibration)
     assert {name: pipeline.metrics[name] for name in found} == found
 
 
@@ -229,9 +236,9 @@ import sys
 from pathlib import Path
 
 from reelcheck.config import RunSettings
-from reelcheck.perturbations import named_perturbations
+from reelcheck.perturbations import parse_perturbations
 from storage.layout import ModelLayout, find_preprocessed
-from tasks.evaluate import evaluate
+from tasks.evaluation.evaluate import evaluate
 
 store, model, out = map(Path, sys.argv[1:])
 
@@ -243,11 +250,11 @@ def on_event(event, arguments):
 
 if __name__ == "__main__":
     sys.addaudithook(on_event)
-    evaluate.fn(
+    evaluate(
         find_preprocessed(store),
         ModelLayout(model),
         out=out,
-        perturbations=named_perturbations(["remux", "blur 3"]),
+        perturbations=parse_perturbations(["remux", "blur 3"]),
         run=RunSettings(num_workers=2),
     )
 """
@@ -307,13 +314,15 @@ def test_command_line_shows_figures_and_robustness_and_where_they_lie(
 
 def test_second_scoring_gives_the_same_bytes(pipeline: Pipeline) -> None:
     before = contents(pipeline.out)
-    assert score(pipeline.inbox, pipeline.model, pipeline.out, run=RUN) == pipeline.rows
+    again = score(pipeline.inbox, pipeline.model, pipeline.out, run=RUN)
+    assert (again.rows, again.summary) == (pipeline.rows, pipeline.scored.summary)
+    assert (pipeline.scored.num_new > 0, again.num_new) == (True, 0)
     assert contents(pipeline.out) == before
 
 
 def test_one_file_can_be_scored(pipeline: Pipeline, tmp_path: Path) -> None:
     row = next(row for row in pipeline.rows if row["status"] == "ok")
-    [alone] = score(pipeline.inbox / row["path"], pipeline.model, tmp_path, run=RUN)
+    [alone] = score(pipeline.inbox / row["path"], pipeline.model, tmp_path, run=RUN).rows
     assert alone["path"] == row["path"]
     assert alone["logit"] == pytest.approx(row["logit"], abs=1e-5)
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.preprocess import preprocess, store_layout
+from flows.preprocess import locate_store, preprocess
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import StoreError
 from storage.layout import StoreLayout, find_preprocessed
 from storage.schemas import MANIFEST, SEQUENCES, VIDEO_RESULTS, VIDEOS
 from storage.tables import read_rows, write_table
-from tasks.faces.weights import configured_face_model_sha256
+from tasks.faces.detection.weights import hash_configured_face_model
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]
 
@@ -27,9 +27,9 @@ import sys
 from pathlib import Path
 
 from storage.layout import StoreLayout
-from storage.lock import run_lock
+from storage.lock import hold_run_lock
 
-with run_lock(StoreLayout(Path(sys.argv[1]))):
+with hold_run_lock(StoreLayout(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -54,9 +54,9 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def other_run(store: Path) -> Iterator[int]:
     """A process that writes to the same store."""
-    settings = PreprocessSettings(face_model_sha256=configured_face_model_sha256())
+    settings = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(store_layout(store, settings).path)],
+        [sys.executable, "-c", HOLDER, str(locate_store(store, settings).path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ from reelcheck.config import GateSettings, RunSettings
 from reelcheck.train_config import Phase, TrainSettings
 from storage.checkpoints import read_card, read_champion
 from storage.layout import RegistryLayout
-from tasks.gate import Decision
+from tasks.registry.gate import Decision
 from tasks.synthetic.dataset import SyntheticSettings, generate_dataset
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server", "face_model")]

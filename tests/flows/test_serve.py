@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prefect.states import Cancelling
 
-from flows.serve import serve, server_environment
+from flows.serve import make_server_environment, serve
 from reelcheck.errors import SettingsError
 from storage.layout import find_preprocessed
 from storage.outputs import ScoreLayout
@@ -65,7 +65,7 @@ def test_server_for_others_needs_a_password(tmp_path: Path, host: str) -> None:
 
 def test_password_is_handed_to_the_worker_and_results_are_no_pickles() -> None:
     given = {"PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
-    environment = server_environment(given, host="0.0.0.0", api_url="http://127.0.0.1:1/api")
+    environment = make_server_environment(given, host="0.0.0.0", api_url="http://127.0.0.1:1/api")
     assert environment["PREFECT_API_AUTH_STRING"] == PASSWORD
     assert environment["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
 

@@ -15,9 +15,9 @@ from storage.schemas import MANIFEST
 from storage.tables import read_rows
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
-    from models.dataset import Draw
-    from models.detector import Detector
-    from models.training import PhaseResult
+    from models.data.dataset import Draw
+    from models.network.detector import Detector
+    from models.training.training import PhaseResult
     from reelcheck.train_config import TrainSettings
 
 settings.register_profile("models", deadline=None, max_examples=40)
@@ -92,10 +92,10 @@ class Trainer:
         num_val: int | None = None,
         **changes: Any,
     ) -> Run:
-        from models.dataset import CropDataset
-        from models.detector import Detector
-        from models.sampling import EpochSampler
-        from models.training import TrainingData, fit_phase
+        from models.data.dataset import CropDataset
+        from models.data.sampling import EpochSampler
+        from models.network.detector import Detector
+        from models.training.training import TrainingData, fit_phase
         from reelcheck.train_config import EngineSettings
 
         settings = self.settings(**changes)

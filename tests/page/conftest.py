@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,22 +11,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from flows.cli.paging import streamlit_command
+from flows.cli.web_page import streamlit_command
 from reelcheck.card import Calibration
 from reelcheck.config import RunSettings
 from reelcheck.page_config import PageSettings
 from reelcheck.recipes import load_recipe
 from reelcheck.records import RGB
-from reelcheck.settings import load_settings
+from reelcheck.settings import load_settings, settings_hash
 from reelcheck.train_config import TrainSettings
+from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout
-from tasks.score import ScoreRequest, score_files
+from tasks.scoring.score import ScoreRequest, score_files
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
 
@@ -40,26 +41,26 @@ def _main_module_stays() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
+def model(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> ModelLayout:
     """Random weights, ready to score without torch."""
-    from tasks.export import ensure_onnx_files
-
-    made: ModelLayout = tiny.save_model(tmp_path_factory.mktemp("page-model") / "model")
-    ensure_onnx_files(made)
-    return made
+    folder = tmp_path_factory.mktemp("page-model") / "model"
+    return ModelLayout(shutil.copytree(random_model, folder))
 
 
 @pytest.fixture(scope="session")
-def picture_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> ModelLayout:
+def picture_model(
+    tmp_path_factory: pytest.TempPathFactory, other_random_model: Path
+) -> ModelLayout:
     """The same for still pictures."""
-    from tasks.export import ensure_onnx_files
-
-    pictures = type(tiny)()
-    pictures.preprocessing = tiny.preprocessing.model_copy(update={"min_sequence_frames": 1})
-    made: ModelLayout = pictures.save_model(
-        tmp_path_factory.mktemp("pictures") / "pictures", seed=1
-    )
-    ensure_onnx_files(made)
+    folder = tmp_path_factory.mktemp("pictures") / "pictures"
+    made = ModelLayout(shutil.copytree(other_random_model, folder))
+    card = read_card(made)
+    preprocessing = card.preprocessing.model_copy(update={"min_sequence_frames": 1})
+    changes = {
+        "preprocessing": preprocessing,
+        "preprocessing_hash": settings_hash(preprocessing),
+    }
+    save_checkpoint(made, made.weights_path.read_bytes(), card.model_copy(update=changes))
     return made
 
 
@@ -75,13 +76,14 @@ def trained_model(
     Twenty-four clips teach little: left alone, the calibration would abstain everywhere.
     """
     from flows.preprocess import preprocess
-    from flows.train import split, train
+    from flows.split import split_store
+    from flows.train import train
 
     folder = tmp_path_factory.mktemp("trained")
     labels = synthetic_dataset / "labels.csv"
     run = RunSettings(num_workers=2)
     preprocess(synthetic_dataset / "videos", folder / "store", labels=labels, run=run)
-    split(folder / "store")
+    split_store(folder / "store")
     training = load_settings(
         TrainSettings,
         section="train",

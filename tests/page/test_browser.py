@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from page.words import score_text
 from storage.layout import ModelLayout
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES
 from storage.tables import Row, write_table
-from tasks.score import ScoreRequest, score_files
+from tasks.scoring.score import ScoreRequest, score_files
+from tasks.scoring.words import format_score
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -127,7 +127,7 @@ def test_verdict_is_that_of_the_batch_run(
     bring(page, files[kind])
     card = verdict(page)
     row = batch_row(files[kind], model, tmp_path)
-    assert score_text(row["score"]) in card
+    assert format_score(row["score"]) in card
     told = json.loads(downloaded(page, "Row as JSON"))
     assert (told["score"], told["logit"]) == (row["score"], row["logit"])
     assert told["tracks"] == row["tracks"]
@@ -156,7 +156,7 @@ def test_words_are_those_of_the_batch_runs_verdicts(
         bring(page, videos / row["path"])
         card = verdict(page)
         assert word in card
-        assert score_text(row["score"]) in card
+        assert format_score(row["score"]) in card
         # Heat maps are of what may be fake.
         assert bool(page.get_by_alt_text("Heat map").count()) == (expected == "fake")
         page.get_by_role("button", name="Remove").click()
@@ -194,7 +194,7 @@ def test_picture_is_judged_by_a_model_for_pictures(
     choose_model(page, picture_model.path.name)
     bring(page, files["picture"])
     row = batch_row(files["picture"], picture_model, tmp_path)
-    assert score_text(row["score"]) in verdict(page)
+    assert format_score(row["score"]) in verdict(page)
     assert page.get_by_alt_text("The picture that was checked").count() == 1
 
 
@@ -220,7 +220,9 @@ def test_click_and_arrow_keys_on_the_timeline_move_the_player(
     page.wait_for_function(f"() => ({moment})() < 0.05")
 
 
-def test_two_visitors_at_once_get_their_own_answers(new_page: New, files: dict[str, Path]) -> None:
+def test_two_visitors_at_once_get_their_own_predictions(
+    new_page: New, files: dict[str, Path]
+) -> None:
     one, other = new_page(), new_page()
     bring(one, files["face"])
     bring(other, files["faceless"])
@@ -260,7 +262,7 @@ def test_own_model_judges_and_says_what_it_is(
     choose_model(page, f"{own} (yours)")
     bring(page, files["picture"])
     row = batch_row(files["picture"], picture_model, tmp_path / "out")
-    assert score_text(row["score"]) in verdict(page)
+    assert format_score(row["score"]) in verdict(page)
     page.get_by_text("File and model").click()
     page.wait_for_selector(f"dd:has-text('{own}')")
     page.get_by_role("link", name="Your own model").click()
@@ -313,7 +315,7 @@ def test_one_of_a_hundred_thousand_results_is_found_and_opened(
     frame = page.locator("[data-testid=stDataFrame]").bounding_box()
     assert frame is not None
     page.mouse.click(frame["x"] + 16, frame["y"] + 54)
-    assert score_text(row["score"]) in verdict(page)
+    assert format_score(row["score"]) in verdict(page)
     assert "099999.mp4" in page.locator(".rc-card").inner_text()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from page.prefect_state import last_runs, ui_url
+from page.prefect_state import find_ui_url, read_last_runs
 from reelcheck.errors import StoreError
 
 
@@ -55,7 +55,7 @@ def api() -> Iterator[str]:
 
 def test_last_runs_of_our_flows_with_links(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_UI_URL", raising=False)
-    [run] = last_runs(api)
+    [run] = read_last_runs(api)
     assert (run.flow, run.name, run.state, run.message) == (
         "score",
         "brave-newt",
@@ -69,7 +69,7 @@ def test_last_runs_of_our_flows_with_links(api: str, monkeypatch: pytest.MonkeyP
 
 def test_ui_elsewhere_is_linked_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_UI_URL", "https://prefect.example")
-    assert ui_url("http://127.0.0.1:4200/api") == "https://prefect.example"
+    assert find_ui_url("http://127.0.0.1:4200/api") == "https://prefect.example"
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_ui_elsewhere_is_linked_there(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_server_that_cannot_be_asked_is_told(address: str, said: str) -> None:
     with pytest.raises(StoreError, match=said):
-        last_runs(address)
+        read_last_runs(address)

@@ -46,7 +46,7 @@ def write(folder: Path, rows: list[Row]) -> ScoreLayout:
 
 def in_memory(rows: list[Row]) -> pa.Table:
     columns = {name: [row.get(name) for row in rows] for name in queries.COLUMNS}
-    schema = pa.schema([SCORES.field(name) for name in queries.COLUMNS])
+    schema = pa.schema([SCORES.schema.field(name) for name in queries.COLUMNS])
     table = pa.Table.from_pydict(columns, schema=schema)
     return table.append_column("row", pa.array(range(len(rows)), pa.int64()))
 
@@ -85,7 +85,7 @@ def is_wanted(row: Row, wanted: Wanted) -> bool:
 @settings(deadline=None)
 @given(rows=tables, wanted=questions)
 def test_filters_and_order_are_those_that_were_asked_for(rows: list[Row], wanted: Wanted) -> None:
-    found = queries.chosen(in_memory(rows), wanted).to_pylist()
+    found = queries.select_files(in_memory(rows), wanted).to_pylist()
     assert sorted(row["row"] for row in found) == [
         n for n, row in enumerate(rows) if is_wanted(row, wanted)
     ]
@@ -101,7 +101,7 @@ def test_filters_and_order_are_those_that_were_asked_for(rows: list[Row], wanted
 @given(rows=tables)
 def test_histogram_and_counts_hold_every_score_once(rows: list[Row]) -> None:
     table = in_memory(rows)
-    bins = queries.score_histogram(table)
+    bins = queries.count_by_score(table)
     expected: list[dict[str, int]] = [{} for _ in range(queries.NUM_BINS)]
     for row in rows:
         if row["score"] is not None:
@@ -109,15 +109,15 @@ def test_histogram_and_counts_hold_every_score_once(rows: list[Row]) -> None:
             expected[place][row["verdict"]] = expected[place].get(row["verdict"], 0) + 1
     assert bins == expected
     statuses = [row["status"] for row in rows]
-    assert queries.counts(table, "status") == {s: statuses.count(s) for s in set(statuses)}
+    assert queries.count_values(table, "status") == {s: statuses.count(s) for s in set(statuses)}
 
 
 @settings(deadline=None)
 @given(num_rows=st.integers(0, 300))
 def test_pages_hold_every_row_once_in_order(num_rows: int) -> None:
     table = pa.table({"row": list(range(num_rows))})
-    pages = range(1, queries.num_pages(table) + 1)
-    assert [n for p in pages for n in queries.window(table, p)["row"].to_pylist()] == list(
+    pages = range(1, queries.count_pages(table) + 1)
+    assert [n for p in pages for n in queries.take_page(table, p)["row"].to_pylist()] == list(
         range(num_rows)
     )
 
@@ -129,18 +129,18 @@ def test_opened_row_is_the_whole_row_of_that_place(tmp_path: Path) -> None:
     output = write(tmp_path, rows)
     table = queries.load_table(output.parquet_path)
     for place in (0, 1023, 1024, 2999):
-        row = queries.full_row(output, table, place)
+        row = queries.read_full_row(output, table, place)
         assert {name: row[name] for name in rows[place]} == rows[place]
         assert set(row) == set(SCORES.names)
 
 
-def test_table_that_was_written_anew_is_not_mistaken_for_the_old(tmp_path: Path) -> None:
+def test_table_that_was_written_again_is_not_mistaken_for_the_old(tmp_path: Path) -> None:
     output = write(tmp_path, [scored("a", 0.5), scored("b", 0.5)])
     table = queries.load_table(output.parquet_path)
     write(tmp_path, [scored("b", 0.5)])
     for place in (0, 1):
-        with pytest.raises(StoreError, match="written anew"):
-            queries.full_row(output, table, place)
+        with pytest.raises(StoreError, match="written again"):
+            queries.read_full_row(output, table, place)
 
 
 def test_what_is_no_result_table_is_refused(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_what_is_no_result_table_is_refused(tmp_path: Path) -> None:
         queries.load_table(path)
 
 
-def test_answers_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None:
+def test_predictions_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None:
     output = ScoreLayout(tmp_path)
-    assert queries.newest_results(output) is None
+    assert queries.find_newest_results(output) is None
 
     def answer(video_id: str, **values: Any) -> None:
         path = output.result_path("key", video_id)
@@ -166,7 +166,7 @@ def test_answers_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None:
 
     answer("a", verdict="fake", score=0.9)
     answer("b", status="no_face")
-    folder = queries.newest_results(output)
+    folder = queries.find_newest_results(output)
     assert folder is not None
     (folder / ".c.json.1234.tmp").write_text("half a fi", encoding="utf-8")
     live = Live.of(folder)

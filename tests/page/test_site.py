@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import page
-from page.server import server
+from page.server import get_server
 from reelcheck.page_config import PageSettings
 from storage.layout import ModelLayout, RegistryLayout
 from storage.outputs import ScoreLayout
@@ -31,13 +31,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     def open_page(name: str = "check", **settings: Any) -> AppTest:
         given = PageSettings(**settings).model_dump_json()
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), given])
-        script = f"from page.{name} import show\nshow()\n"
+        script = f"from page.views.{name} import show\nshow()\n"
         test = AppTest.from_string(script, default_timeout=120).run()
         assert not test.exception
         return test
 
     yield open_page
-    server().visits.close()
+    get_server().visits.close()
     st.cache_resource.clear()
 
 

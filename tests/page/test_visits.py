@@ -63,7 +63,7 @@ def opened(tmp_path: Path, judge: Judge) -> Iterator[Opener]:
 
 def bring(visits: Visits, visit: Visit, model: Model, *names: str) -> list[Check]:
     checks = [
-        Check(name=name, source="-", is_upload=True, model=model, folder=visit.new_folder())
+        Check(name=name, source="-", is_upload=True, model=model, folder=visit.make_folder())
         for name in names
     ]
     for check in checks:
@@ -85,12 +85,12 @@ def finish(judge: Judge, check: Check, num_checks: int = 1) -> None:
 
 def test_visitors_take_turns(opened: Opener, judge: Judge, known: Model) -> None:
     visits = opened()
-    many, one = visits.new(), visits.new()
+    many, one = visits.begin(), visits.begin()
     first = bring(visits, many, known, "a1", "a2", "a3")
     assert judge.has_begun.acquire(timeout=60)
     [only] = bring(visits, one, known, "b1")
-    assert visits.num_before(only) == 0
-    assert [visits.num_before(check) for check in first[1:]] == [1, 2]
+    assert visits.count_before(only) == 0
+    assert [visits.count_before(check) for check in first[1:]] == [1, 2]
     finish(judge, first[-1], 4)
     assert judge.begun == ["a1", "b1", "a2", "a3"]
     assert [check.row["name"] for check in [*first, only] if check.row] == ["a1", "a2", "a3", "b1"]
@@ -98,7 +98,7 @@ def test_visitors_take_turns(opened: Opener, judge: Judge, known: Model) -> None
 
 def test_two_are_judged_at_a_time(opened: Opener, judge: Judge, known: Model) -> None:
     visits = opened(num_lanes=2)
-    checks = [bring(visits, visits.new(), known, name)[0] for name in "ab"]
+    checks = [bring(visits, visits.begin(), known, name)[0] for name in "ab"]
     assert judge.has_begun.acquire(timeout=60)
     assert judge.has_begun.acquire(timeout=60)  # before either has ended
     finish(judge, checks[0], 2)
@@ -108,7 +108,7 @@ def test_page_that_is_loaded_again_finds_its_visit_at_work(
     opened: Opener, judge: Judge, known: Model
 ) -> None:
     visits = opened()
-    visit = visits.new()
+    visit = visits.begin()
     [check] = bring(visits, visit, known, "a")
     assert judge.has_begun.acquire(timeout=60)
     again = visits.find(visit.token)
@@ -121,13 +121,13 @@ def test_page_that_is_loaded_again_finds_its_visit_at_work(
 @pytest.mark.parametrize("token", [None, "", "../..", "guessed"])
 def test_nobody_else_finds_it(opened: Opener, token: str | None) -> None:
     visits = opened()
-    visits.new()
+    visits.begin()
     assert visits.find(token) is None
 
 
 def test_forgotten_visit_goes_with_its_files(opened: Opener, judge: Judge, known: Model) -> None:
     visits = opened(keep_seconds=0.0)
-    visit = visits.new()
+    visit = visits.begin()
     [check] = bring(visits, visit, known, "a")
     assert judge.has_begun.acquire(timeout=60)
     assert visits.find(visit.token) is visit  # it has work to do
@@ -138,7 +138,7 @@ def test_forgotten_visit_goes_with_its_files(opened: Opener, judge: Judge, known
 
 def test_removed_check_takes_its_files_along(opened: Opener, judge: Judge, known: Model) -> None:
     visits = opened()
-    visit = visits.new()
+    visit = visits.begin()
     working, waiting = bring(visits, visit, known, "a", "b")
     assert judge.has_begun.acquire(timeout=60)
     visits.remove(visit, waiting)
@@ -158,7 +158,7 @@ def test_failure_is_told_and_harms_nobody_else(
     opened: Opener, judge: Judge, known: Model, name: str, said: str
 ) -> None:
     visits = opened()
-    failed, other = bring(visits, visits.new(), known, name, "other")
+    failed, other = bring(visits, visits.begin(), known, name, "other")
     finish(judge, other, 2)
     assert failed.row is None
     assert said in (failed.problem or "")
@@ -167,7 +167,7 @@ def test_failure_is_told_and_harms_nobody_else(
 
 def test_too_many_files_are_refused(opened: Opener, known: Model) -> None:
     visits = opened(max_checks=2)
-    visit = visits.new()
+    visit = visits.begin()
     bring(visits, visit, known, "a", "b")
     with pytest.raises(SourceError, match="2 files here already"):
         bring(visits, visit, known, "c")
@@ -175,24 +175,24 @@ def test_too_many_files_are_refused(opened: Opener, known: Model) -> None:
 
 def test_time_left_never_grows_with_the_stages(opened: Opener, judge: Judge, known: Model) -> None:
     visits = opened()
-    first, second = bring(visits, visits.new(), known, "a", "b")
+    first, second = bring(visits, visits.begin(), known, "a", "b")
     assert judge.has_begun.acquire(timeout=60)
-    waiting, working = visits.remaining_seconds(second), visits.remaining_seconds(first)
+    waiting, working = visits.estimate_seconds(second), visits.estimate_seconds(first)
     assert waiting is not None
     assert working is not None
     assert 0 < working < waiting
-    assert visits.share_done(second) == 0.0
-    assert 0 < visits.share_done(first) < 1
+    assert visits.estimate_share(second) == 0.0
+    assert 0 < visits.estimate_share(first) < 1
     finish(judge, second, 2)
-    assert visits.remaining_seconds(second) == 0.0
-    assert visits.share_done(second) == 1.0
+    assert visits.estimate_seconds(second) == 0.0
+    assert visits.estimate_share(second) == 1.0
 
 
 def test_visit_takes_no_more_than_it_may_hold(opened: Opener) -> None:
     visits = opened(max_visit_bytes=50_000)
-    visit, other = visits.new(), visits.new()
+    visit, other = visits.begin(), visits.begin()
     visits.require_room(visit, 40_000)
-    (visit.new_folder() / "file").write_bytes(bytes(30_000))
+    (visit.make_folder() / "file").write_bytes(bytes(30_000))
     with pytest.raises(SourceError, match="remove some"):
         visits.require_room(visit, 40_000)
     visits.require_room(other, 40_000)
@@ -202,8 +202,8 @@ def test_own_model_is_removed_when_nothing_needs_it_any_more(
     opened: Opener, judge: Judge, tiny: Any
 ) -> None:
     visits = opened()
-    visit = visits.new()
-    layout = tiny.save_model(visit.new_folder())
+    visit = visits.begin()
+    layout = tiny.save_model(visit.make_folder())
     own = Model("mine", layout.path, read_card(layout))
     visit.models.append(own)
     [check] = bring(visits, visit, own, "a")
@@ -218,5 +218,5 @@ def test_own_model_is_removed_when_nothing_needs_it_any_more(
 
 def test_model_of_the_operator_is_never_removed(opened: Opener, known: Model) -> None:
     visits = opened()
-    visits.remove_model(visits.new(), known)
+    visits.remove_model(visits.begin(), known)
     assert known.path.exists()

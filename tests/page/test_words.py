@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from page import markup, words
-from page.detail import download_row, timeline_data
+from page.views.detail import format_row, make_timeline_data
 from reelcheck.status import Status
 from storage.schemas import SCORES
 from storage.tables import Row
+from tasks.scoring.words import format_score
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202egpj.exe"
 
@@ -37,7 +38,7 @@ def frame(seconds: float, *, track: int = 0, is_evidence: bool = False) -> Row:
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK])
 def test_file_without_a_score_gets_a_reason_and_a_next_step_and_no_number(status: Status) -> None:
-    card = markup.verdict_card(row_of(status=str(status), reason="why"), name="a.mp4")
+    card = markup.render_verdict_card(row_of(status=str(status), reason="why"), name="a.mp4")
     assert "No verdict" in card
     assert "Reason: why" in card
     assert words.NEXT_STEPS[status]
@@ -51,8 +52,8 @@ def test_file_without_a_score_gets_a_reason_and_a_next_step_and_no_number(status
 def test_verdict_is_told_by_word_and_shape_with_score_threshold_and_band(
     verdict: str, score: float
 ) -> None:
-    card = markup.verdict_card(row_of(verdict=verdict, score=score), name="a.mp4")
-    assert words.headline(row_of(verdict=verdict)) in card
+    card = markup.render_verdict_card(row_of(verdict=verdict, score=score), name="a.mp4")
+    assert words.describe_verdict(row_of(verdict=verdict)) in card
     assert words.MARKS[verdict] in card
     assert f"{score:.3f}" in card
     assert "threshold 0.500" in card
@@ -63,15 +64,15 @@ def test_verdict_is_told_by_word_and_shape_with_score_threshold_and_band(
     ("score", "text"), [(0.0001, "<0.001"), (0.99991, ">0.999"), (0.5, "0.500")]
 )
 def test_score_claims_no_certainty(score: float, text: str) -> None:
-    assert words.score_text(score) == text
-    assert "100%" not in words.meaning(score)
+    assert format_score(score) == text
+    assert "100%" not in words.explain_score(score)
 
 
 def test_names_and_reasons_of_others_stay_text() -> None:
     made = [
-        markup.verdict_card(row_of(status="unsupported", reason=EVIL), name=EVIL),
-        markup.facts([(EVIL, EVIL)]),
-        markup.notes([EVIL]),
+        markup.render_verdict_card(row_of(status="unsupported", reason=EVIL), name=EVIL),
+        markup.render_facts([(EVIL, EVIL)]),
+        markup.render_notes([EVIL]),
     ]
     for html in made:
         assert "<script" not in html
@@ -81,7 +82,7 @@ def test_names_and_reasons_of_others_stay_text() -> None:
 
 
 def test_download_names_no_folder_of_the_server() -> None:
-    text = download_row(row_of(path="file", root="/srv/secret/visit"), name="mine.mp4")
+    text = format_row(row_of(path="file", root="/srv/secret/visit"), name="mine.mp4")
     assert "secret" not in text
     assert '"mine.mp4"' in text
 
@@ -92,7 +93,7 @@ def test_timeline_of_a_clip_with_a_late_clock_begins_where_the_clip_does() -> No
         tracks=[{"track_id": 7}, {"track_id": 3}],
         frames=[frame(100.0, track=3), frame(101.5, track=7)],
     )
-    data = timeline_data(row, player="p")
+    data = make_timeline_data(row, player="p")
     assert (data["start"], data["end"], data["offset"]) == (100.0, 102.0, 100.0)
     assert [each["person"] for each in data["frames"]] == [1, 0]
 
@@ -108,7 +109,7 @@ def write_evidence(path: Path, *, num_rows: int) -> None:
 def test_evidence_is_cut_into_the_faces_of_its_frames(tmp_path: Path, num_rows: int) -> None:
     write_evidence(tmp_path / "e.jpg", num_rows=num_rows)
     frames = [frame(0.0), *(frame(s, is_evidence=True) for s in (1.0, 2.0, 3.0))]
-    faces = markup.evidence_faces(row_of(evidence_path="e.jpg", frames=frames), tmp_path)
+    faces = markup.cut_evidence_faces(row_of(evidence_path="e.jpg", frames=frames), tmp_path)
     assert [each["pts_seconds"] for each, _, _ in faces] == [1.0, 2.0, 3.0]
     means = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() for _, jpeg, _ in faces]
     assert np.allclose(means, [0, 120, 240], atol=6)
@@ -129,7 +130,7 @@ def test_evidence_of_several_people_is_cut_row_by_row(tmp_path: Path, has_heat: 
         for track, seconds in people.items()
         for second in seconds
     ]
-    faces = markup.evidence_faces(row_of(evidence_path="e.jpg", frames=frames), tmp_path)
+    faces = markup.cut_evidence_faces(row_of(evidence_path="e.jpg", frames=frames), tmp_path)
     assert [each for each, _, _ in faces] == frames
     means = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() for _, jpeg, _ in faces]
     assert np.allclose(means, [0, 40, 80, 160, 200], atol=6)
@@ -143,4 +144,4 @@ def test_evidence_outside_the_run_is_not_shown(tmp_path: Path, path: str) -> Non
     write_evidence(tmp_path / "e.jpg", num_rows=1)
     (tmp_path / "run").mkdir()
     row = row_of(evidence_path=path, frames=[frame(1.0, is_evidence=True)] * 3)
-    assert markup.evidence_faces(row, tmp_path / "run") == []
+    assert markup.cut_evidence_faces(row, tmp_path / "run") == []

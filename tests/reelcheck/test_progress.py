@@ -2,11 +2,11 @@
 
 import pytest
 
-from reelcheck.progress import video_progress
+from reelcheck.progress import show_video_progress
 
 
 def test_video_progress_ends_with_count_and_frame_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    with video_progress(total=2, description="preprocess") as advance:
+    with show_video_progress(total=2, description="preprocess") as advance:
         advance(30)
         advance(10)
     last = capsys.readouterr().err.split("\r")[-1]
@@ -17,6 +17,6 @@ def test_video_progress_ends_with_count_and_frame_rate(capsys: pytest.CaptureFix
 
 
 def test_video_progress_of_nothing_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with video_progress(total=0, description="preprocess"):
+    with show_video_progress(total=0, description="preprocess"):
         pass
     assert capsys.readouterr().err == ""

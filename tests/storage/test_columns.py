@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelcheck.errors import StoreError
 from storage.schemas import LEARNED, SPLIT
-from storage.tables import only_videos, read_rows, read_table, write_table
+from storage.tables import keep_videos, read_rows, read_table, write_table
 
 ROWS = [
     {
@@ -49,17 +50,18 @@ def test_column_of_lists_is_read_with_its_elements(tmp_path: Path) -> None:
 
 def test_table_with_another_column_is_refused_though_that_is_not_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    position = SPLIT.get_field_index("label")
-    other = SPLIT.set(position, pa.field("label", pa.int32(), nullable=False))
-    write_table(path, ROWS, other)
+    table = pa.Table.from_pylist(ROWS, schema=SPLIT.schema)
+    position = SPLIT.schema.get_field_index("label")
+    field = pa.field("label", pa.int32(), nullable=False)
+    pq.write_table(table.set_column(position, field, table["label"].cast(field.type)), path)
     with pytest.raises(StoreError, match="not the kind of table"):
         read_table(path, SPLIT, columns=["video_id"])
 
 
 @given(wanted=st.lists(st.sampled_from([row["video_id"] for row in ROWS] + ["other"])))
 def test_only_rows_of_the_named_videos_are_left_in_their_order(wanted: list[str]) -> None:
-    table = pa.Table.from_pylist(ROWS, schema=SPLIT)
-    assert only_videos(table, wanted).to_pylist() == [
+    table = pa.Table.from_pylist(ROWS, schema=SPLIT.schema)
+    assert keep_videos(table, wanted).to_pylist() == [
         row for row in ROWS if row["video_id"] in wanted
     ]
 
@@ -71,13 +73,13 @@ def test_table_is_written_as_its_rows_are(
     folder = tmp_path_factory.mktemp("tables")
     write_table(folder / "rows", ROWS, SPLIT)
     # In two pieces, as it comes from two files, and without the schema's metadata.
-    whole = pa.Table.from_pylist(ROWS, schema=SPLIT.remove_metadata())
+    whole = pa.Table.from_pylist(ROWS, schema=SPLIT.schema.remove_metadata())
     write_table(folder / "table", pa.concat_tables([whole[:cut], whole[cut:]]), SPLIT)
     assert (folder / "table").read_bytes() == (folder / "rows").read_bytes()
 
 
 def test_table_with_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
-    table = pa.table({name: pa.nulls(3, SPLIT.field(name).type) for name in SPLIT.names})
+    table = pa.table({field.name: pa.nulls(3, field.type) for field in SPLIT.schema})
     with pytest.raises(pa.ArrowInvalid):
         write_table(tmp_path / "t.parquet", table, SPLIT)
     assert list(tmp_path.iterdir()) == []

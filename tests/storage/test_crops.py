@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from reelcheck.errors import StoreError
 from reelcheck.records import CropSequence
-from storage.crops import CropReader, CropWriter
+from storage.crops import CropReader, CropWriter, read_sequence, row_of_sequence
+from storage.layout import StoreLayout
+from storage.schemas import SEQUENCES
+from storage.tables import read_rows, write_table
 
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 24)), min_size=1, max_size=6)
 
@@ -41,10 +44,10 @@ def make_sequences(sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Crop
 def write_crops(path: Path, sequences: Sequence[CropSequence], *, compress: bool = False) -> None:
     """All into one file; row i is ``sequences[i]``."""
     with CropWriter(
-        lambda part: path.with_name(f"{path.name}{part or ''}"), compress=compress
+        lambda number: path.with_name(f"{path.name}{number or ''}"), compress=compress
     ) as w:
-        places = [w.append(sequence) for sequence in sequences]
-    assert places == [(0, row) for row in range(len(sequences))]
+        positions = [w.append(sequence) for sequence in sequences]
+    assert positions == [(0, row) for row in range(len(sequences))]
 
 
 @settings(deadline=None, max_examples=40)
@@ -100,28 +103,28 @@ def test_crops_files_are_bounded_and_every_sequence_is_where_it_was_said(
     sequences = make_sequences([(2, 20), (3, 20), (1, 20), (30, 20), (1, 20), (1, 20), (2, 20)])
     limit = 3_000
     with CropWriter(
-        lambda part: tmp_path / str(part), compress=compress, max_part_bytes=limit
+        lambda number: tmp_path / str(number), compress=compress, max_file_bytes=limit
     ) as writer:
-        places = [writer.append(sequence) for sequence in sequences]
-    assert places == sorted(set(places))
-    assert len({part for part, _ in places}) in range(3, len(sequences))
-    assert {path.name for path in tmp_path.iterdir()} == {str(part) for part, _ in places}
+        positions = [writer.append(sequence) for sequence in sequences]
+    assert positions == sorted(set(positions))
+    assert len({number for number, _ in positions}) in range(3, len(sequences))
+    assert {path.name for path in tmp_path.iterdir()} == {str(number) for number, _ in positions}
     largest = max(sequence.crops_THWC.nbytes for sequence in sequences)
     assert all(path.stat().st_size < limit + largest + 2000 for path in tmp_path.iterdir())
-    for sequence, (part, row) in zip(sequences, places, strict=True):
-        crops = CropReader(tmp_path / str(part)).read(row)
+    for sequence, (number, row) in zip(sequences, positions, strict=True):
+        crops = CropReader(tmp_path / str(number)).read(row)
         np.testing.assert_array_equal(crops, sequence.crops_THWC, strict=True)
 
 
 def test_crops_last_sequence_that_fills_its_file_begins_no_empty_one(tmp_path: Path) -> None:
-    with CropWriter(lambda part: tmp_path / str(part), max_part_bytes=1) as writer:
-        places = [writer.append(sequence) for sequence in make_sequences([(1, 8), (1, 8)])]
-    assert places == [(0, 0), (1, 0)]
+    with CropWriter(lambda number: tmp_path / str(number), max_file_bytes=1) as writer:
+        positions = [writer.append(sequence) for sequence in make_sequences([(1, 8), (1, 8)])]
+    assert positions == [(0, 0), (1, 0)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
 def stop_after(sequences: Sequence[CropSequence], path_of: Callable[[int], Path]) -> None:
-    with CropWriter(path_of, max_part_bytes=1000) as writer:
+    with CropWriter(path_of, max_file_bytes=1000) as writer:
         for sequence in sequences:
             writer.append(sequence)
         raise KeyboardInterrupt
@@ -129,7 +132,7 @@ def stop_after(sequences: Sequence[CropSequence], path_of: Callable[[int], Path]
 
 def test_crops_stopped_writer_leaves_whole_files_only(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stop_after(make_sequences([(5, 10), (1, 8)]), lambda part: tmp_path / str(part))
+        stop_after(make_sequences([(5, 10), (1, 8)]), lambda number: tmp_path / str(number))
     (path,) = tmp_path.iterdir()
     assert path.name == "0"
     assert len(CropReader(path)) == 1
@@ -191,3 +194,22 @@ def test_crops_damaged_batch_is_a_store_error(tmp_path: Path) -> None:
     reader = CropReader(path)
     with pytest.raises(StoreError):
         reader.read(0)
+
+
+def test_sequence_comes_back_from_its_row_and_its_crops(tmp_path: Path) -> None:
+    layout = StoreLayout(tmp_path)
+    (made,) = make_sequences([(3, 8)])
+    points = tuple(tuple(float(n) for n in range(12)) for _ in range(3))
+    sequence = replace(made, keypoints_xy=points, fingerprints=(b"a" * 32, b"b" * 32))
+    write_crops(layout.crops_path("s", 0), [sequence])
+    row = row_of_sequence(sequence, shard="s", crop_file=0, crop_row=0)
+    assert (row["num_frames"], row["face_pixels"]) == (3, 1.0)
+    write_table(tmp_path / "t.parquet", [row], SEQUENCES)
+    (stored,) = read_rows(tmp_path / "t.parquet", SEQUENCES)
+    again = read_sequence(layout, stored)
+    np.testing.assert_array_equal(again.crops_THWC, sequence.crops_THWC)
+    assert row_of_sequence(again, shard="s", crop_file=0, crop_row=0) == {
+        **row,
+        "boxes_xyxy": [list(box) for box in sequence.boxes_xyxy],
+        "keypoints_xy": [list(point) for point in points],
+    }

@@ -6,14 +6,14 @@ import pytest
 
 from reelcheck.errors import StoreError
 from reelcheck.perturbations import DEFAULT_PERTURBATIONS
-from storage.layout import ModelLayout, StudyLayout, find_preprocessed, preprocessed
+from storage.layout import ModelLayout, StudyLayout, find_preprocessed, locate_preprocessed
 from storage.outputs import EvaluationLayout, ScoreLayout
 from storage.schemas import MANIFEST
 from storage.tables import write_table
 
 
 def finish(store: Path, name: str) -> None:
-    write_table(preprocessed(store, name).manifest_path, [], MANIFEST)
+    write_table(locate_preprocessed(store, name).manifest_path, [], MANIFEST)
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -27,14 +27,14 @@ def test_find_preprocessed_empty_store_says_what_to_run(tmp_path: Path, exists: 
 
 
 def test_find_preprocessed_unfinished_does_not_count(tmp_path: Path) -> None:
-    preprocessed(tmp_path, "aaa").shards_dir.mkdir(parents=True)
+    locate_preprocessed(tmp_path, "aaa").shards_dir.mkdir(parents=True)
     with pytest.raises(StoreError, match="holds no manifest"):
         find_preprocessed(tmp_path)
 
 
 def test_find_preprocessed_one_is_found_with_and_without_hash(tmp_path: Path) -> None:
     finish(tmp_path, "aaa")
-    assert find_preprocessed(tmp_path) == preprocessed(tmp_path, "aaa")
+    assert find_preprocessed(tmp_path) == locate_preprocessed(tmp_path, "aaa")
     assert find_preprocessed(tmp_path, "aaa").preprocessing_hash == "aaa"
 
 
@@ -43,7 +43,7 @@ def test_find_preprocessed_several_need_a_hash(tmp_path: Path) -> None:
     finish(tmp_path, "bbb")
     with pytest.raises(StoreError, match=r"2 preprocessings \(aaa, bbb\).*--preprocessing"):
         find_preprocessed(tmp_path)
-    assert find_preprocessed(tmp_path, "bbb") == preprocessed(tmp_path, "bbb")
+    assert find_preprocessed(tmp_path, "bbb") == locate_preprocessed(tmp_path, "bbb")
 
 
 @pytest.mark.parametrize(("names", "known"), [(["aaa"], "aaa"), ([], "none")])
@@ -57,7 +57,7 @@ def test_find_preprocessed_unknown_hash_lists_the_known(
 
 
 def test_done_shards_are_those_with_video_rows(tmp_path: Path) -> None:
-    layout = preprocessed(tmp_path, "aaa")
+    layout = locate_preprocessed(tmp_path, "aaa")
     assert layout.done_shards() == []
     layout.shards_dir.mkdir(parents=True)
     for name in ("b", "a.1"):
@@ -102,6 +102,19 @@ def test_files_of_a_model_all_lie_in_its_folder_under_different_names(tmp_path: 
     ]
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(model.path) for path in paths)
+
+
+def test_every_path_of_a_model_is_known_as_a_part_of_it(tmp_path: Path) -> None:
+    model = ModelLayout(tmp_path / "model")
+    names = [name for name, value in vars(ModelLayout).items() if isinstance(value, property)]
+    paths = {name: getattr(model, name).relative_to(model.path) for name in names}
+    assert len(paths) == len(model.files()) + len(model.folders()) + len(["unfinished_run_path"])
+    for name, path in paths.items():
+        assert model.holds(path / "x" if name.endswith("_dir") else path), name
+    others = (model.phase_dir(1), model.phase_path(1), model.plot_path("roc"), model.fold(0).path)
+    assert all(model.holds(path.relative_to(model.path)) for path in others)
+    for stranger in ("", "setup.py", "x/card.json", "card.json/x", "plots", "unfinished"):
+        assert not model.holds(Path(stranger)), stranger
 
 
 def test_files_of_an_evaluation_all_lie_in_its_folder_under_different_names(

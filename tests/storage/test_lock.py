@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from reelcheck.errors import StoreError
-from storage.layout import StoreLayout, preprocessed
-from storage.lock import run_lock
+from storage.layout import StoreLayout, locate_preprocessed
+from storage.lock import hold_run_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
 
-from storage.layout import preprocessed
-from storage.lock import run_lock
+from storage.layout import locate_preprocessed
+from storage.lock import hold_run_lock
 
-with run_lock(preprocessed(Path(sys.argv[1]), "h")):
+with hold_run_lock(locate_preprocessed(Path(sys.argv[1]), "h")):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -30,7 +30,7 @@ Start = Callable[[], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def layout(tmp_path: Path) -> StoreLayout:
-    return preprocessed(tmp_path / "store", "h")
+    return locate_preprocessed(tmp_path / "store", "h")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def other_run(layout: StoreLayout) -> Iterator["subprocess.Popen[str]"]:
 
 
 def hold(layout: StoreLayout) -> None:
-    with run_lock(layout):
+    with hold_run_lock(layout):
         assert json.loads(layout.lock_holder_path.read_text())["pid"] == os.getpid()
 
 
@@ -93,10 +93,10 @@ def test_lock_of_other_preprocessing_is_another(
     layout: StoreLayout, other_run: "subprocess.Popen[str]"
 ) -> None:
     assert other_run.poll() is None
-    hold(preprocessed(layout.path.parent, "h2"))
+    hold(locate_preprocessed(layout.path.parent, "h2"))
 
 
 def test_lock_is_free_after_an_error(layout: StoreLayout) -> None:
-    with pytest.raises(ZeroDivisionError), run_lock(layout):
+    with pytest.raises(ZeroDivisionError), hold_run_lock(layout):
         raise ZeroDivisionError
     hold(layout)

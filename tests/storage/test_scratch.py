@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from storage.scratch import scratch_folder
+from storage.scratch import make_scratch_folder
 
 HOLDER = """
 import sys
 from pathlib import Path
 
-from storage.scratch import scratch_folder
+from storage.scratch import make_scratch_folder
 
-with scratch_folder(Path(sys.argv[1])) as folder:
+with make_scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "sub").mkdir()
     (folder / "sub" / "large.mp4").write_bytes(b"x")
     print(folder, flush=True)
@@ -44,7 +44,7 @@ def folder_of(process: "subprocess.Popen[str]") -> Path:
 
 def test_scratch_folder_is_gone_after_the_block_and_after_an_error(tmp_path: Path) -> None:
     def fail() -> None:
-        with scratch_folder(tmp_path) as folder:
+        with make_scratch_folder(tmp_path) as folder:
             (folder / "sub").mkdir()
             (folder / "sub" / "file").touch()
             assert folder.parent == tmp_path
@@ -62,7 +62,7 @@ def test_scratch_folder_of_a_killed_process_goes_with_the_next(
     other_run.send_signal(signal.SIGKILL)
     other_run.wait()
     assert (left / "sub" / "large.mp4").exists()
-    with scratch_folder(tmp_path) as folder:
+    with make_scratch_folder(tmp_path) as folder:
         assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -70,7 +70,7 @@ def test_scratch_folder_of_a_living_process_stays(
     tmp_path: Path, other_run: "subprocess.Popen[str]"
 ) -> None:
     theirs = folder_of(other_run)
-    with scratch_folder(tmp_path) as ours:
+    with make_scratch_folder(tmp_path) as ours:
         assert (theirs / "sub" / "large.mp4").exists()
         assert set(tmp_path.iterdir()) == {ours, theirs}
     other_run.communicate()
@@ -79,6 +79,6 @@ def test_scratch_folder_of_a_living_process_stays(
 
 def test_scratch_folder_leaves_alone_what_it_did_not_make(tmp_path: Path) -> None:
     (tmp_path / "reelcheck-scratch-notes").mkdir()
-    with scratch_folder(tmp_path):
+    with make_scratch_folder(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["reelcheck-scratch-notes"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reelcheck.errors import StoreError
 from reelcheck.records import VideoResult
 from storage import schemas
+from storage.columns import SCHEMA_VERSION, Table
 from storage.schemas import (
     EVALUATED,
     LABEL_COLUMNS,
@@ -24,7 +25,6 @@ from storage.schemas import (
     LOG,
     MANIFEST,
     NORMALISED,
-    SCHEMA_VERSION,
     SCORES,
     SCORES_CSV,
     SEQUENCES,
@@ -42,7 +42,7 @@ from storage.tables import (
     write_table,
 )
 
-ALL_SCHEMAS = {
+ALL_TABLES: dict[str, Table[Any]] = {
     "video_results": VIDEO_RESULTS,
     "sequences": SEQUENCES,
     "videos": VIDEOS,
@@ -83,8 +83,8 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
 
 
 def simple_values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
-    if pa.types.is_fixed_size_binary(kind):
-        return st.binary(min_size=kind.byte_width, max_size=kind.byte_width)
+    if pa.types.is_binary(kind):
+        return st.binary(max_size=40)
     if pa.types.is_boolean(kind):
         return st.booleans()
     if pa.types.is_int64(kind):
@@ -92,35 +92,36 @@ def simple_values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     return st.floats(allow_nan=False, width=32 if pa.types.is_float32(kind) else 64)
 
 
-def rows_of(schema: pa.Schema) -> st.SearchStrategy[list[dict[str, Any]]]:
+def rows_of(table: Table[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
     columns = {
         field.name: st.none() | values_of(field.type) if field.nullable else values_of(field.type)
-        for field in schema
+        for field in table.schema
     }
     return st.lists(st.fixed_dictionaries(columns), max_size=5)
 
 
-def test_schemas_known_to_these_tests_are_all_there_are() -> None:
-    found = [value for _, value in inspect.getmembers(schemas) if isinstance(value, pa.Schema)]
-    assert len(found) == len(ALL_SCHEMAS)
-    names = {schema.metadata[b"reelcheck_table"].decode() for schema in found}
-    assert names == set(ALL_SCHEMAS)
+def test_tables_known_to_these_tests_are_all_there_are() -> None:
+    tables = [value for _, value in inspect.getmembers(schemas) if isinstance(value, Table)]
+    assert {table.name: table for table in tables} == ALL_TABLES
+    assert len(tables) == len(ALL_TABLES)
+    for name, table in ALL_TABLES.items():
+        assert table.schema.metadata[b"reelcheck_table"].decode() == name
 
 
-@pytest.mark.parametrize("name", sorted(ALL_SCHEMAS))
+@pytest.mark.parametrize("name", sorted(ALL_TABLES))
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_table_rows_come_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
-    schema = ALL_SCHEMAS[name]
-    rows = data.draw(rows_of(schema))
+    table = ALL_TABLES[name]
+    rows = data.draw(rows_of(table))
     path = tmp_path_factory.mktemp("tables") / "t.parquet"
-    write_table(path, rows, schema)
-    assert read_rows(path, schema) == rows
+    write_table(path, rows, table)
+    assert read_rows(path, table) == rows
     assert pq.read_table(path).to_pylist() == rows
     before = path.read_bytes()
-    write_table(path, (dict(reversed(row.items())) for row in rows), schema)
+    write_table(path, (dict(reversed(row.items())) for row in rows), table)
     assert path.read_bytes() == before
 
 
@@ -130,10 +131,10 @@ def test_schemas_of_results_have_the_fields_of_the_record_in_its_order() -> None
 
 
 def test_evaluated_videos_have_the_columns_of_scores_and_those_of_labels() -> None:
-    assert EVALUATED.names[: len(SCORES)] == SCORES.names
+    assert EVALUATED.names[: len(SCORES.names)] == SCORES.names
     own = {"component", "face_pixels"}
     assert set(EVALUATED.names) == {*SCORES.names, *LABEL_COLUMNS, *own}
-    assert len(set(EVALUATED.names)) == len(EVALUATED)
+    assert len(set(EVALUATED.names)) == len(EVALUATED.names)
 
 
 def test_write_table_missing_keys_become_null_and_others_are_left_out(tmp_path: Path) -> None:
@@ -173,19 +174,27 @@ def test_metadata_given_is_stored_beside_table_name_and_version(tmp_path: Path) 
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL_SCHEMAS) - {"videos"}))
+@pytest.mark.parametrize("name", sorted(set(ALL_TABLES) - {"videos"}))
 def test_read_table_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "t.parquet"
-    write_table(path, [], ALL_SCHEMAS[name])
+    write_table(path, [], ALL_TABLES[name])
     with pytest.raises(StoreError, match=r"t\.parquet is not the kind of table"):
         read_table(path, VIDEOS)
 
 
+def rewrite(path: Path, schema: pa.Schema) -> None:
+    """Give a table another schema."""
+    columns = pq.read_table(path).columns
+    changed = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+    pq.write_table(pa.table(changed, schema=schema), path)
+
+
 def test_read_table_column_of_another_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    position = VALIDATION.get_field_index("logit")
-    other = VALIDATION.set(position, pa.field("logit", pa.float32(), nullable=False))
-    write_table(path, [LOGIT_ROW], other)
+    write_table(path, [LOGIT_ROW], VALIDATION)
+    schema = VALIDATION.schema
+    position = schema.get_field_index("logit")
+    rewrite(path, schema.set(position, pa.field("logit", pa.float32(), nullable=False)))
     with pytest.raises(StoreError, match="not the kind of table"):
         read_table(path, VALIDATION)
 
@@ -197,8 +206,11 @@ def test_read_table_of_another_version_or_name_is_refused(
     tmp_path: Path, key: str, value: str
 ) -> None:
     path = tmp_path / "t.parquet"
-    other = VALIDATION.with_metadata({**VALIDATION.metadata, key.encode(): value.encode()})
-    write_table(path, [LOGIT_ROW], other)
+    write_table(path, [LOGIT_ROW], VALIDATION)
+    rewrite(path, VALIDATION.schema)
+    assert read_rows(path, VALIDATION) == [LOGIT_ROW]
+    metadata = {**VALIDATION.schema.metadata, key.encode(): value.encode()}
+    rewrite(path, VALIDATION.schema.with_metadata(metadata))
     with pytest.raises(StoreError, match="not the kind of table"):
         read_table(path, VALIDATION)
 

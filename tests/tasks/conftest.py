@@ -16,7 +16,6 @@ from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import LABEL_COLUMNS, LEARNED, MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
-from tasks.runtimes import open_runtime
 
 Video = dict[str, Any]
 FEW = st.integers(0, 9).map(str)
@@ -24,14 +23,6 @@ LINKS = ("group", "identity", "donor", "pair")
 COLUMNS = [name for name in LABEL_COLUMNS if name != "label"]
 
 ModelOf = Callable[[Path, StoreLayout], ModelLayout]
-
-
-@pytest.fixture(scope="session")
-def random_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
-    """Folder of a model with random weights, to be copied; its ONNX files take seconds to make."""
-    model: ModelLayout = tiny.save_model(tmp_path_factory.mktemp("random") / "model")
-    open_runtime(model)
-    return model.path
 
 
 @pytest.fixture(scope="session")
@@ -183,8 +174,8 @@ class SplitCases:
                 "sequence_id": f"{item['video_id']}-{track}",
                 "track_id": track,
                 "shard": "s",
-                "part": 0,
-                "row": 0,
+                "crop_file": 0,
+                "crop_row": 0,
                 "num_frames": 0,
                 "frame_indices": [],
                 "pts_seconds": [],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.faces.detect import FaceDetector
+from tasks.faces.detection.detect import FaceDetector
 
 
 @dataclass(frozen=True)

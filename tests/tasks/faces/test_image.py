@@ -17,10 +17,10 @@ from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.records import RGB, Keypoints, Shard, VideoResult
 from reelcheck.status import Status
 from storage.hashing import sha256_of
-from tasks.decode_pool import DecodePool
-from tasks.faces.crop import crop_face, crop_quality
-from tasks.faces.detect import FaceDetector
-from tasks.faces.image import MAX_SEARCH_PIXELS, extract_image, squeezed
+from tasks.faces.detection.crop import crop_face, measure_quality
+from tasks.faces.detection.detect import FaceDetector
+from tasks.faces.image import MAX_SEARCH_PIXELS, extract_image, squeeze
+from tasks.preprocessing.decode_pool import DecodePool
 from tasks.synthetic.clip import render_frames
 
 VIDEO_ID = "0123456789abcdef" * 4
@@ -78,7 +78,7 @@ def test_extract_gives_one_sequence_of_one_frame(
     assert sequence.crops_THWC.shape == (1, 112, 112, 3)
     expected = crop_face(face, sequence.boxes_xyxy[0], margin=1.3, crop_pixels=112)
     np.testing.assert_array_equal(sequence.crops_THWC[0], expected)
-    assert (sequence.sharpness[0], sequence.brightness[0]) == crop_quality(expected)
+    assert (sequence.sharpness[0], sequence.brightness[0]) == measure_quality(expected)
     points = points_of(result)
     assert 0 < points.right_eye[0] < points.nose_tip[0] < points.left_eye[0] < 1
     assert 0 < points.right_eye[1] < points.nose_tip[1] < points.mouth_centre[1] < 1
@@ -143,7 +143,7 @@ def test_extract_head_upside_down_is_turned(tmp_path: Path, face: RGB, extract: 
     assert np.abs(crops[0] - crops[1]).mean() < 8
     whole = extract(tmp_path / "down.png", still_crop="whole")
     np.testing.assert_array_equal(
-        whole.sequences[0].crops_THWC[0], squeezed(face[::-1, ::-1].copy(), 112)
+        whole.sequences[0].crops_THWC[0], squeeze(face[::-1, ::-1].copy(), 112)
     )
     # The whole picture stays as it is, upside down, and so do the points in it.
     assert whole.head_rotation == 0
@@ -243,7 +243,7 @@ def test_squeezed_averages_areas_where_it_shrinks(
     height: int, width: int, side: int, seed: int
 ) -> None:
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    found = squeezed(rgb, side)
+    found = squeeze(rgb, side)
     assert found.shape == (side, side, 3)
     averaged = area_average(area_average(rgb, 0, side), 1, side)
     grown = Image.fromarray(averaged.round().astype(np.uint8)).resize((side, side), BILINEAR)
@@ -274,7 +274,7 @@ def test_pictures_go_through_the_decode_processes_beside_videos(
         name="s",
         position="1/1",
         video_ids=tuple(ids),
-        paths=tuple(str(tmp_path / name) for name in names),
+        locations=tuple(str(tmp_path / name) for name in names),
     )
     chosen = PreprocessSettings(face_model_sha256=sha256_of(face_model), min_sequence_frames=1)
     with DecodePool([shard], chosen, RunSettings(num_workers=1)) as pool:

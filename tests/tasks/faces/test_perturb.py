@@ -22,16 +22,16 @@ from reelcheck.perturbations import DEFAULT_PERTURBATIONS, Perturbation, parse_p
 from reelcheck.records import RGB, Frame, Shard, VideoProbe, VideoResult
 from reelcheck.status import Status
 from storage.hashing import sha256_of
-from tasks.decode_pool import DecodePool
-from tasks.faces.decode import FrameReader
-from tasks.faces.detect import FaceDetector
+from tasks.faces.decoding.decode import FrameReader
+from tasks.faces.decoding.plan import plan_frames, plan_samples
+from tasks.faces.decoding.probe import probe_video
+from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.image import extract_image
-from tasks.faces.perturb import perturbed_frame, perturbed_video
-from tasks.faces.plan import frames_plan, sample_plan
-from tasks.faces.probe import probe_video
+from tasks.faces.perturb import open_perturbed_video, perturb_frame
 from tasks.faces.search import ReadFrames
 from tasks.faces.stopwatch import Stopwatch
 from tasks.faces.video import extract_video
+from tasks.preprocessing.decode_pool import DecodePool
 from tasks.synthetic.clip import render_frames
 
 VIDEO_ID = "0123456789abcdef" * 4
@@ -63,7 +63,7 @@ def face_frames() -> list[NDArray[np.uint8]]:
 
 @contextmanager
 def perturbed(path: Path, name: str) -> Iterator[tuple[VideoProbe, ReadFrames]]:
-    with perturbed_video(
+    with open_perturbed_video(
         path,
         VIDEO_ID,
         parse_perturbation(name),
@@ -77,12 +77,12 @@ def perturbed(path: Path, name: str) -> Iterator[tuple[VideoProbe, ReadFrames]]:
 
 def all_frames(path: Path, name: str) -> list[Frame]:
     with perturbed(path, name) as (probe, read):
-        return list(read(frames_plan(probe, np.arange(probe.num_frames))))
+        return list(read(plan_frames(probe, np.arange(probe.num_frames))))
 
 
 def frames_of(path: Path) -> list[Frame]:
     probe = probe_video(path)
-    return list(FrameReader(path, probe, frames_plan(probe, np.arange(probe.num_frames))))
+    return list(FrameReader(path, probe, plan_frames(probe, np.arange(probe.num_frames))))
 
 
 def assert_same(found: Sequence[Frame], expected: Sequence[Frame]) -> None:
@@ -95,7 +95,7 @@ def assert_same(found: Sequence[Frame], expected: Sequence[Frame]) -> None:
 def change_of(rgb_HWC: RGB, name: str) -> float:
     """Mean absolute difference that a perturbation of frames makes."""
     frame = Frame(frame_index=3, pts_seconds=0.0, rgb_HWC=rgb_HWC)
-    changed = perturbed_frame(frame, parse_perturbation(name), video_id=VIDEO_ID)
+    changed = perturb_frame(frame, parse_perturbation(name), video_id=VIDEO_ID)
     return float(np.abs(changed.rgb_HWC.astype(int) - rgb_HWC).mean())
 
 
@@ -132,7 +132,7 @@ def test_perturbed_frame_keeps_shape_and_is_the_same_every_time(
 ) -> None:
     rgb_HWC = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
     frame = Frame(frame_index=index, pts_seconds=index / 25, rgb_HWC=rgb_HWC.copy())
-    first, second = (perturbed_frame(frame, perturbation, video_id=VIDEO_ID) for _ in range(2))
+    first, second = (perturb_frame(frame, perturbation, video_id=VIDEO_ID) for _ in range(2))
     assert (first.rgb_HWC.shape, first.rgb_HWC.dtype) == (rgb_HWC.shape, np.uint8)
     np.testing.assert_array_equal(first.rgb_HWC, second.rgb_HWC)
     np.testing.assert_array_equal(frame.rgb_HWC, rgb_HWC)  # the frame given stays as it is
@@ -149,7 +149,7 @@ def grey_frame(index: int) -> Frame:
 
 
 def noise(video_id: str, index: int) -> NDArray[np.float64]:
-    noisy = perturbed_frame(grey_frame(index), Perturbation("noise", 10), video_id=video_id)
+    noisy = perturb_frame(grey_frame(index), Perturbation("noise", 10), video_id=video_id)
     return noisy.rgb_HWC.astype(float) - 128
 
 
@@ -166,7 +166,7 @@ def test_noise_has_its_sigma_and_is_another_on_every_frame_of_every_video() -> N
 def test_gamma_is_a_power_of_the_values() -> None:
     ramp = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     frame = Frame(frame_index=0, pts_seconds=0.0, rgb_HWC=ramp)
-    changed = perturbed_frame(frame, Perturbation("gamma", 2), video_id=VIDEO_ID).rgb_HWC
+    changed = perturb_frame(frame, Perturbation("gamma", 2), video_id=VIDEO_ID).rgb_HWC
     np.testing.assert_allclose(changed, (ramp / 255.0) ** 2 * 255, atol=0.5)
 
 
@@ -174,7 +174,7 @@ def test_jpeg_is_that_of_another_library(face_frames: list[RGB], tmp_path: Path)
     path = tmp_path / "a.jpg"
     Image.fromarray(face_frames[0]).save(path, quality=50, subsampling="4:2:0")
     frame = Frame(frame_index=0, pts_seconds=0.0, rgb_HWC=face_frames[0])
-    changed = perturbed_frame(frame, Perturbation("jpeg", 50), video_id=VIDEO_ID).rgb_HWC
+    changed = perturb_frame(frame, Perturbation("jpeg", 50), video_id=VIDEO_ID).rgb_HWC
     assert np.abs(changed.astype(int) - np.asarray(Image.open(path))).mean() < 0.5
     assert change_of(face_frames[0], "jpeg 50") > 1
 
@@ -182,7 +182,7 @@ def test_jpeg_is_that_of_another_library(face_frames: list[RGB], tmp_path: Path)
 def test_blur_means_the_same_at_every_size(face_frames: list[RGB]) -> None:
     def blurred(rgb_HWC: RGB) -> RGB:
         frame = Frame(frame_index=0, pts_seconds=0.0, rgb_HWC=rgb_HWC)
-        return perturbed_frame(frame, Perturbation("blur", 4), video_id=VIDEO_ID).rgb_HWC
+        return perturb_frame(frame, Perturbation("blur", 4), video_id=VIDEO_ID).rgb_HWC
 
     def enlarged(rgb_HWC: RGB) -> RGB:
         return np.asarray(cv2.resize(rgb_HWC, None, fx=3, fy=3), np.uint8)
@@ -213,7 +213,7 @@ def test_dropped_frames_are_never_sampled(
     originals = frames_of(path)
     with perturbed(path, "dropped frames 1/2") as (probe, read):
         assert (probe.num_frames, probe.average_fps) == (65, 12.5)
-        plan = sample_plan(probe, PreprocessSettings.model_validate({"sampling": sampling}))
+        plan = plan_samples(probe, PreprocessSettings.model_validate({"sampling": sampling}))
         frames = list(read(plan))
     assert [frame.frame_index for frame in frames] == list(plan.frame_indices)
     assert len(frames) >= 30  # as many as of a video of another frame rate
@@ -313,7 +313,7 @@ def test_still_picture_goes_through_perturbations_of_frames_only(
 
 def pooled(path: Path, face_model: Path, perturbation: Perturbation | None) -> VideoResult:
     video_id = hashlib.sha256(path.read_bytes()).hexdigest()
-    shard = Shard(name="s", position="1/1", video_ids=(video_id,), paths=(str(path),))
+    shard = Shard(name="s", position="1/1", video_ids=(video_id,), locations=(str(path),))
     chosen = PreprocessSettings(face_model_sha256=sha256_of(face_model))
     with DecodePool([shard], chosen, RunSettings(num_workers=1), perturbation=perturbation) as pool:
         (result,) = pool.results(shard)

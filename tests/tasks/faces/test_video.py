@@ -16,10 +16,10 @@ from PIL import Image
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import VideoResult
 from reelcheck.status import Status
-from tasks.faces.crop import crop_face, crop_quality
-from tasks.faces.detect import FaceDetector
-from tasks.faces.plan import even_places, sample_plan
-from tasks.faces.probe import probe_video
+from tasks.faces.decoding.plan import plan_samples, space_evenly
+from tasks.faces.decoding.probe import probe_video
+from tasks.faces.detection.crop import crop_face, measure_quality
+from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.video import extract_video
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
@@ -119,7 +119,7 @@ def test_extract_samples_over_the_whole_video(
 ) -> None:
     result = extract(face_video, num_frames=num_frames, sampling="uniform")
     (sequence,) = result.sequences
-    assert list(sequence.frame_indices) == even_places(24, num_frames).tolist()
+    assert list(sequence.frame_indices) == space_evenly(24, num_frames).tolist()
     assert result.num_frames_sampled == num_frames
 
 
@@ -170,7 +170,7 @@ def test_extract_quality_of_each_crop_is_measured(
     tmp_path: Path,
 ) -> None:
     (sequence,) = extract(face_video).sequences
-    measured = [crop_quality(crop) for crop in sequence.crops_THWC]
+    measured = [measure_quality(crop) for crop in sequence.crops_THWC]
     assert list(zip(sequence.sharpness, sequence.brightness, strict=True)) == measured
     path = tmp_path / "blurred.mp4"
     write_h264(path, (cv2.GaussianBlur(f, (0, 0), 2) for f in face_frames), fps=25, crf=20)
@@ -189,7 +189,7 @@ def test_extract_says_what_was_decoded_and_moved(face_video: Path, extract: Extr
     assert (every.num_packets_decoded, every.largest_snap_seconds) == (24, 0)
     few = extract(face_video, num_frames=10)
     settings = PreprocessSettings(num_frames=10)
-    plan = sample_plan(probe_video(face_video), settings)
+    plan = plan_samples(probe_video(face_video), settings)
     assert few.largest_snap_seconds == plan.largest_snap_seconds
     assert few.sequences[0].frame_indices == plan.frame_indices
 

@@ -10,7 +10,7 @@ import pytest
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import FaceBox, Frame, VideoResult
 from reelcheck.status import Status
-from tasks.faces.detect import FaceDetector
+from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.video import extract_video
 
 VIDEO_ID = "0123456789abcdef" * 4

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from reelcheck.config import PreprocessSettings
 from reelcheck.records import VideoResult
 from reelcheck.status import Status
-from tasks.faces.crop import crop_face
-from tasks.faces.detect import FaceDetector
+from tasks.faces.detection.crop import crop_face
+from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.video import extract_video
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264

@@ -1,0 +1,105 @@
+"""The command that starts the web page: page."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+
+
+@app.command()
+def page(
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", help="Checkpoint folder to choose from.")
+    ] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option("--registry", help="Folder of versions to choose from, the champion first."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", help="Output folder of `score` to look at; it may be running."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is the whole network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8501,
+    max_upload_mb: Annotated[
+        int, typer.Option("--max-upload-mb", min=1, max=10_000, help="Largest file that is taken.")
+    ] = 200,
+    *,
+    allow_paths: Annotated[
+        bool,
+        typer.Option(
+            "--allow-paths",
+            help="Visitors may name any file and URL that this machine can read.",
+        ),
+    ] = False,
+) -> None:
+    """Serve a web page: check files, bring a model, browse results, see runs.
+
+    There are no accounts: whoever reaches the address may use it.
+
+    Example: `reelcheck page --model model/ --results scores/`
+    """
+    from flows.cli.printing import console
+    from reelcheck.page_config import PageSettings
+    from storage.checkpoints import read_card
+    from storage.layout import ModelLayout
+
+    for folder in model or []:
+        read_card(ModelLayout(folder))
+    settings = PageSettings(
+        models=tuple(path.resolve() for path in model or []),
+        registry=registry and registry.resolve(),
+        results=tuple(path.resolve() for path in results or []),
+        max_upload_mb=max_upload_mb,
+        allow_paths=allow_paths,
+    )
+    console.print(f"page: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
+    server = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
+        streamlit_command(settings.model_dump_json(), host=host, port=port, max_mb=max_upload_mb),
+        env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
+    )
+    # Whoever ends this process means the server; Ctrl-C reaches both.
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        code = server.wait()
+    except KeyboardInterrupt:
+        server.wait()
+        code = 130
+    raise typer.Exit(code)
+
+
+def streamlit_command(settings: str, *, host: str, port: int, max_mb: int) -> list[str]:
+    """Build the command that starts the page's server.
+
+    Args:
+        settings: of the page, as JSON.
+        host: address to listen on.
+        port: the same.
+        max_mb: largest upload.
+    """
+    folder = Path(__file__).resolve().parents[2] / "page"
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "server.enableXsrfProtection": "true",
+        "server.maxUploadSize": max_mb,
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "viewer",
+        "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
+        "theme.base": folder / "assets" / "theme.toml",
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    script = str(folder / "app.py")
+    return [sys.executable, "-m", "page", "run", script, *flags, "--", settings]

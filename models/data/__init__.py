@@ -1,0 +1,10 @@
+"""Manifest rows -> packed batches.
+
+dataset.py        rows -> items
+sampling.py       order of the data, twins together
+transforms.py     random changes of a sequence
+face_geometry.py  shapes that follow the face
+self_blend.py     a fake made of a real sequence
+loading.py        worker processes
+batching.py       items -> batch without padded frames
+"""

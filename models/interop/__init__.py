@@ -1,0 +1,8 @@
+"""The same network in other formats.
+
+export.py          torch -> ONNX
+runtime.py         ONNX -> features and logits, in OpenVINO or ONNX Runtime
+torch_runtime.py   the same in torch
+convert.py         names of others' weights -> ours
+published.py       which published weights are known
+"""

@@ -1,0 +1,145 @@
+"""Crop sequences -> one logit each, higher = more fake.
+
+Pixels -> backbone (each frame) -> head (the frames of a sequence).
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.data.batching import Batch
+from models.network.backbone import create_backbone, find_feature_dim, list_layers
+from models.network.heads import Detection, FrameHead, TransformerHead, average_detections
+from reelcheck.train_config import DetectorSettings
+
+
+class Detector(nn.Module):
+    """A timm backbone and a head that classifies its features.
+
+    Args:
+        settings: the architecture.
+        pretrained: load timm's ImageNet weights into the backbone.
+        freeze_batch_norm: keep the backbone's running statistics in training. Right for weights
+            that were trained elsewhere; a batch of few videos has too few independent samples.
+
+    Raises:
+        SettingsError: unknown backbone.
+        WeightsError: pretrained weights cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        settings: DetectorSettings,
+        *,
+        pretrained: bool = False,
+        freeze_batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input_pixels = settings.input_pixels
+        self.freeze_batch_norm = freeze_batch_norm
+        self.backbone = create_backbone(
+            settings.backbone, pretrained=pretrained, padding=settings.padding
+        )
+        dim = find_feature_dim(self.backbone)
+        self.head: TransformerHead | FrameHead = (
+            FrameHead(dim, settings.head, dropout=settings.head_dropout)
+            if settings.transformer is None
+            else TransformerHead(dim, settings.transformer)
+        )
+        # Settings, not weights: they are in the card, not in the checkpoint.
+        self.mean_C11: Tensor
+        self.std_C11: Tensor
+        for name, values in (("mean_C11", settings.pixel_mean), ("std_C11", settings.pixel_std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None] * 255, persistent=False)
+
+    def train(self, mode: bool = True) -> "Detector":  # noqa: FBT001, FBT002 - torch's signature
+        """Training mode; frozen batch norms keep their statistics."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, _BatchNorm) and (
+                self.freeze_batch_norm or not any(p.requires_grad for p in module.parameters())
+            ):
+                module.eval()
+        return self
+
+    def train_backbone_share(self, share: float) -> None:
+        """Let this share of the backbone's layers learn, counted from its output; freeze the rest.
+
+        0 freezes all, 1 none; any other share lets at least one layer learn.
+        """
+        layers = list_layers(self.backbone)
+        learning = {
+            name
+            for names in layers[len(layers) - math.ceil(share * len(layers)) :]
+            for name in names
+        }
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in learning)
+
+    def forward(self, batch: Batch) -> Detection:
+        """Find the logits of a packed batch; no real value depends on how it was padded."""
+        return _detect(self, batch)
+
+    def encode(self, frames_NCHW: Tensor) -> Tensor:
+        """Compute the features (N, D) of uint8 frames."""
+        features_ND: Tensor = self.backbone(self.to_input(frames_NCHW))
+        return features_ND
+
+    def classify_features(
+        self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor
+    ) -> Detection:
+        """Classify features of ``encode``; the arguments are those of ``TransformerHead``."""
+        detection: Detection = self.head(features_BTD, seconds_BT, mask_BT)
+        return detection
+
+    def to_input(self, frames_NCHW: Tensor) -> Tensor:
+        """Resize uint8 frames where the settings say so, and normalise them for the backbone."""
+        x_NCHW = frames_NCHW.to(self.mean_C11.dtype)
+        size = self.input_pixels
+        if size is not None and x_NCHW.shape[-1] != size:
+            x_NCHW = F.interpolate(x_NCHW, (size, size), mode="bilinear", antialias=True)
+        return (x_NCHW - self.mean_C11) / self.std_C11
+
+
+class Ensemble(nn.Module):
+    """Several detectors of one architecture; its logits are the means of theirs."""
+
+    def __init__(self, settings: DetectorSettings, *, num_members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Detector(settings) for _ in range(num_members))
+
+    def forward(self, batch: Batch) -> Detection:
+        """Find the logits of a packed batch."""
+        return _detect(self, batch)
+
+    def encode(self, frames_NCHW: Tensor) -> Tensor:
+        """Compute the features of all members, side by side."""
+        return torch.cat([member.encode(frames_NCHW) for member in self._detectors()], dim=1)
+
+    def classify_features(
+        self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor
+    ) -> Detection:
+        """Classify features of ``encode`` by the mean of all members."""
+        chunks = features_BTD.chunk(len(self.members), dim=-1)
+        return average_detections(
+            [
+                member.classify_features(chunk_BTD, seconds_BT, mask_BT)
+                for member, chunk_BTD in zip(self._detectors(), chunks, strict=True)
+            ]
+        )
+
+    def _detectors(self) -> Iterator[Detector]:
+        for member in self.members:
+            assert isinstance(member, Detector)
+            yield member
+
+
+def _detect(detector: Detector | Ensemble, batch: Batch) -> Detection:
+    features_ND = detector.encode(batch.frames_NCHW)
+    features_BTD = features_ND.new_zeros(*batch.mask_BT.shape, features_ND.shape[-1])
+    features_BTD[batch.mask_BT] = features_ND
+    return detector.classify_features(features_BTD, batch.seconds_BT, batch.mask_BT)

@@ -1,0 +1,110 @@
+"""T frame features -> one logit per sequence and one per frame.
+
+A head is the part of a detector after its backbone. No real value depends on the padding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.network.temporal import Block, FramePooling, TimeEncoding, make_key_bias
+from reelcheck.train_config import HeadLayer, TransformerSettings
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The output of a detector for a batch."""
+
+    logits_B: Tensor
+    """One per sequence."""
+    frame_logits_BT: Tensor
+    """One per frame; meaningless where the mask is False."""
+    frame_weights_BT: Tensor
+    """Share of each frame in the sequence's logit; 0 for padding."""
+
+
+def average_detections(detections: Sequence[Detection]) -> Detection:
+    """Average the outputs of several detectors for the same batch."""
+    return Detection(
+        logits_B=torch.stack([d.logits_B for d in detections]).mean(0),
+        frame_logits_BT=torch.stack([d.frame_logits_BT for d in detections]).mean(0),
+        frame_weights_BT=torch.stack([d.frame_weights_BT for d in detections]).mean(0),
+    )
+
+
+class TransformerHead(nn.Module):
+    """LayerNorm, Linear -> + time code -> Transformer -> pooling -> sequence head.
+
+    A second head, for single frames, gives the time line and an auxiliary training loss.
+    """
+
+    def __init__(self, feature_dim: int, settings: TransformerSettings) -> None:
+        super().__init__()
+        dim = settings.feature_dim
+        self.project = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim))
+        self.time = TimeEncoding(dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, num_heads=settings.num_heads, dropout=settings.dropout)
+            for _ in range(settings.depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.pooling = FramePooling(dim, learned=settings.pooling == "attention")
+        self.frame_head = nn.Linear(dim, 1)
+        self.sequence_head = nn.Sequential(
+            nn.Linear(dim, dim // 2),
+            nn.GELU(),
+            nn.Dropout(settings.dropout),
+            nn.LayerNorm(dim // 2),
+            nn.Linear(dim // 2, 1),
+        )
+
+    def forward(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> Detection:
+        """Classify the frames of each sequence together.
+
+        Args:
+            features_BTD: features of the backbone; any finite number where the mask is False.
+            seconds_BT: time of each frame; only differences within a sequence count.
+            mask_BT: True where there is a frame.
+        """
+        first_B1 = seconds_BT.masked_fill(~mask_BT, torch.inf).amin(1, keepdim=True)
+        since_first_BT = torch.where(mask_BT, seconds_BT - first_B1, 0.0)
+        x_BTD = self.project(features_BTD)
+        x_BTD = x_BTD + self.time(since_first_BT).to(x_BTD.dtype)
+        frame_logits_BT = self.frame_head(x_BTD)[..., 0]
+        bias_B11T = make_key_bias(mask_BT, x_BTD.dtype)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, bias_B11T)
+        pooled_BD, weights_BT = self.pooling(self.norm(x_BTD), mask_BT)
+        return Detection(
+            logits_B=self.sequence_head(pooled_BD)[:, 0].float(),
+            frame_logits_BT=frame_logits_BT.float(),
+            frame_weights_BT=weights_BT,
+        )
+
+
+class FrameHead(nn.Module):
+    """Hidden layers and one linear layer for each frame alone; a sequence gets their mean logit."""
+
+    def __init__(self, feature_dim: int, layers: tuple[HeadLayer, ...], *, dropout: float) -> None:
+        super().__init__()
+        modules: list[nn.Module] = []
+        for layer in layers:
+            modules += [
+                nn.Linear(feature_dim, layer.width),
+                nn.ReLU(),
+                nn.Dropout(layer.dropout),
+            ]
+            feature_dim = layer.width
+        self.layers = nn.Sequential(*modules, nn.Dropout(dropout), nn.Linear(feature_dim, 1))
+
+    def forward(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> Detection:
+        """Classify each frame alone; ``seconds_BT`` is not used."""
+        frame_logits_BT = self.layers(features_BTD)[..., 0].float()
+        weights_BT = mask_BT.float() / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+        # Not by weight alone: 0 times a NaN in the padding would be NaN.
+        logits_B = (frame_logits_BT.masked_fill(~mask_BT, 0.0) * weights_BT).sum(dim=1)
+        return Detection(
+            logits_B=logits_B, frame_logits_BT=frame_logits_BT, frame_weights_BT=weights_BT
+        )

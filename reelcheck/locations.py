@@ -1,0 +1,32 @@
+"""Where something lies: a path on this machine, or a URL such as ``s3://bucket/videos``."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+
+def _to_text(location: Any) -> Any:
+    return str(location) if isinstance(location, Path) else location
+
+
+Location = Annotated[str | Path, BeforeValidator(_to_text), WithJsonSchema({"type": "string"})]
+"""A folder or file, by path or URL; as a flow's parameter always text."""
+
+
+class FileRow(TypedDict):
+    """The columns of a table that name an input file."""
+
+    root: str
+    path: str
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is an address such as ``s3://bucket/videos`` or ``https://…/video.mp4``."""
+    return isinstance(location, str) and "://" in location
+
+
+def location_of(row: FileRow) -> str:
+    """Join root and path of an input file: its path on this machine, or its URL."""
+    root, path = row["root"], row["path"]
+    return f"{root.rstrip('/')}/{path}" if is_url(root) else str(Path(root, path))

@@ -1,0 +1,177 @@
+"""List, read and write the objects of a store or a web server.
+
+fsspec's packages take credentials and the address of the store from the environment (for S3:
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``).
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from reelcheck.errors import StoreError
+from storage.atomic import atomic_path
+
+_MAX_PARALLEL = 128
+"""Objects that are fetched at the same time."""
+
+
+@dataclass(frozen=True)
+class RemoteObject:
+    """One object of a listing."""
+
+    name: str
+    """Path relative to the folder, with forward slashes."""
+    size_bytes: int | None
+    """None: the server does not give the size."""
+    mtime_ns: int | None
+    """Time of the last change in nanoseconds since 1970; None: the server does not give it."""
+    version: str
+    """Changes with the object, as far as the store shows its changes."""
+
+
+class ObjectFolder:
+    """A folder of an object store.
+
+    Args:
+        url: address in any store that fsspec knows.
+
+    Raises:
+        StoreError: the store is unknown or needs a package that is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with self._explain_errors():
+            self._store, self._path = fsspec.url_to_fs(url)
+
+    def list_objects(self) -> list[RemoteObject]:
+        """List all objects below the folder, sorted by name, or the one object that the URL names.
+
+        Raises:
+            StoreError: the store cannot be reached or refuses.
+        """
+        with self._explain_errors():
+            self._store.invalidate_cache()
+            facts_of = self._store.find(self._path, detail=True)
+        base = PurePosixPath(self._path)
+        base = base.parent if list(facts_of) == [self._path] else base
+        return sorted(
+            (_describe(_relate_to(base, name), facts) for name, facts in facts_of.items()),
+            key=lambda described: described.name,
+        )
+
+    def get(self, targets: Mapping[str, Path]) -> None:
+        """Fetch objects into files, each of which appears whole."""
+        names = sorted(targets)
+        for start in range(0, len(names), _MAX_PARALLEL):
+            chunk = names[start : start + _MAX_PARALLEL]
+            temporary = [_name_temporary(targets[name]) for name in chunk]
+            with self._explain_errors():
+                self._store.get([self._join(name) for name in chunk], list(map(str, temporary)))
+            for name, path in zip(chunk, temporary, strict=True):
+                path.replace(targets[name])
+
+    def put(self, name: str, path: Path) -> None:
+        """Write a file's content into an object."""
+        with self._explain_errors():
+            self._store.put_file(str(path), self._join(name))
+
+    def read(self, name: str) -> bytes | None:
+        """Read an object's content; None: there is no such object."""
+        with self._explain_errors():
+            try:
+                content: bytes = self._store.cat_file(self._join(name))
+            except FileNotFoundError:
+                return None
+        return content
+
+    def write(self, name: str, content: bytes, *, is_new: bool = False) -> bool:
+        """Write an object; False: ``is_new`` was asked for, but the object exists."""
+        with self._explain_errors():
+            try:
+                mode = "create" if is_new else "overwrite"
+                self._store.pipe_file(self._join(name), content, mode=mode)
+            except FileExistsError:
+                return False
+        return True
+
+    def remove(self, names: list[str]) -> None:
+        """Delete objects, all of which must exist."""
+        if names:
+            with self._explain_errors():
+                self._store.rm([self._join(name) for name in names])
+
+    def _join(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+    @contextmanager
+    def _explain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (StoreError, FileExistsError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(
+                f"{self.url} cannot be used: {type(error).__name__}: {reason}; check the address "
+                "and the credentials in the environment"
+            ) from error
+
+
+def fetch(url: str, target: Path) -> str:
+    """Fetch one object into a file.
+
+    Returns:
+        The SHA-256 of its content.
+
+    Raises:
+        OSError: the object cannot be fetched.
+    """
+    digest = hashlib.sha256()
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        for block in read_blocks(url):
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def read_blocks(url: str) -> Iterator[bytes]:
+    """Yield the content of one object, in pieces.
+
+    Raises:
+        OSError: the object cannot be read.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            while block := file.read(2**20):
+                yield block
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OSError(f"cannot be fetched: {type(error).__name__}: {reason}") from error
+
+
+def _describe(name: str, facts: Mapping[str, Any]) -> RemoteObject:
+    written = next(
+        (facts[key] for key in ("LastModified", "created", "updated") if key in facts), None
+    )
+    mtime_ns = round(written.timestamp() * 1e9) if isinstance(written, datetime) else None
+    size = facts.get("size")
+    version = facts.get("ETag") or facts.get("etag") or f"{size} {mtime_ns}"
+    return RemoteObject(name=name, size_bytes=size, mtime_ns=mtime_ns, version=str(version))
+
+
+def _relate_to(base: PurePosixPath, name: str) -> str:
+    path = PurePosixPath(name)
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def _name_temporary(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"

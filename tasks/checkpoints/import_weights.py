@@ -1,0 +1,140 @@
+"""Weights of other projects -> a folder that training starts from or that scores videos."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from models.interop.convert import convert_backbone
+from models.interop.published import PUBLISHED, convert_detector
+from models.metrics.aggregation import AGGREGATIONS
+from reelcheck.card import UNCALIBRATED, ModelCard, WeightsSource
+from reelcheck.errors import MismatchError, WeightsError
+from reelcheck.settings import settings_hash
+from reelcheck.weight_formats import (
+    DETECTOR_FORMATS,
+    NAMINGS,
+    DetectorFormat,
+    Naming,
+    PaddingStyle,
+    WeightsFormat,
+    require_options_of_format,
+)
+from storage.atomic import write_bytes
+from storage.checkpoints import read_card, save_checkpoint
+from storage.hashing import sha256_of
+from storage.layout import ModelLayout
+from storage.weights import read_weights, weights_to_bytes
+
+_NOTES = (
+    "imported weights, not calibrated: the score is the network's own probability, and no verdict "
+    "is inconclusive",
+    "a sequence is the mean of its frames' logits; the original averages in its own way",
+)
+
+
+def import_weights(
+    file: Path,
+    out: Path,
+    *,
+    format: WeightsFormat,
+    backbone: str | None = None,
+    pixels: int | None = None,
+    padding_style: PaddingStyle | None = None,
+) -> ModelCard | None:
+    """Convert a weights file into a folder of this project.
+
+    Args:
+        file: safetensors, or a file of torch that holds plain tensors.
+        out: the folder to write.
+        format: lukemelas, torchvision and timm are ImageNet classifiers, and become a backbone for
+            ``init_from``; sbi, dfbench, dfdc and polimi are detectors, and become a model.
+        backbone: timm's name; needed for a backbone.
+        pixels: side of a detector's input; None: that of the original.
+        padding_style: release of ``efficientnet_pytorch`` that a detector was made with; None: the
+            assumed one.
+
+    Returns:
+        The card of a detector; None for a backbone, which has no card.
+
+    Raises:
+        SettingsError: an unknown format or backbone, or an option that does not belong to it.
+        WeightsError: the file cannot be read, holds code, or is not of this format.
+        MismatchError: the folder holds another model.
+    """
+    require_options_of_format(format, backbone=backbone, pixels=pixels, padding_style=padding_style)
+    if format in DETECTOR_FORMATS:
+        return _import_detector(
+            file, out, format, backbone=backbone, pixels=pixels, padding_style=padding_style
+        )
+    assert format in NAMINGS  # noqa: S101 - by the line above
+    assert backbone is not None  # noqa: S101 - likewise
+    _import_backbone(file, out, format, backbone)
+    return None
+
+
+def _import_backbone(file: Path, out: Path, naming: Naming, backbone: str) -> None:
+    given = read_weights(file)
+    with _name_file_in_errors(file):
+        weights = weights_to_bytes(convert_backbone(given, backbone, naming))
+    _refuse_other_model(out, model_id=None)
+    write_bytes(ModelLayout(out).weights_path, weights)
+
+
+def _import_detector(
+    file: Path,
+    out: Path,
+    format: DetectorFormat,
+    *,
+    backbone: str | None,
+    pixels: int | None,
+    padding_style: PaddingStyle | None,
+) -> ModelCard:
+    given = read_weights(file)
+    with _name_file_in_errors(file):
+        imported = convert_detector(
+            given, format, backbone=backbone, pixels=pixels, padding_style=padding_style
+        )
+    weights = weights_to_bytes(imported.weights)
+    published = PUBLISHED[format]
+    card = ModelCard(
+        model_id=sha256(weights).hexdigest()[:12],
+        detector=imported.detector,
+        training=None,
+        source=WeightsSource(
+            format=format,
+            file_name=file.name,
+            file_sha256=sha256_of(file),
+            licence=published.licence,
+            url=published.url,
+        ),
+        preprocessing=imported.preprocessing,
+        preprocessing_hash=settings_hash(imported.preprocessing),
+        split_hash=None,
+        calibration=UNCALIBRATED,
+        aggregation=AGGREGATIONS[0],
+        num_videos={},
+        validation={},
+        versions={name: importlib.metadata.version(name) for name in ("torch", "timm")},
+        notes=(*_NOTES, *published.notes),
+    )
+    _refuse_other_model(out, model_id=card.model_id)
+    save_checkpoint(ModelLayout(out), weights, card)
+    return card
+
+
+@contextmanager
+def _name_file_in_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
+
+
+def _refuse_other_model(out: Path, *, model_id: str | None) -> None:
+    layout = ModelLayout(out)
+    if layout.card_path.exists() and read_card(layout).model_id != model_id:
+        raise MismatchError(
+            f"{out} holds another model already; give another --out folder, or delete that one"
+        )

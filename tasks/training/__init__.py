@@ -1,0 +1,9 @@
+"""Manifest and split -> checkpoint.
+
+train.py    a whole run: one detector, or one per fold; calibration; the model card
+member.py   one detector, phase by phase
+rows.py     rows to learn from, and rows that choose the epoch
+report.py   ``report.md`` and its pictures
+curves.py   the report's curves over epochs
+steps.py    nodes of the DAG
+"""
