@@ -1,6 +1,7 @@
 """One profile for all videos: what ffprobe says of the files, and that no run does things twice."""
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
@@ -25,6 +26,19 @@ from tasks.synthetic.dataset import write_h264
 
 SMALL = NormaliseSettings(max_side=160)
 RUN = RunSettings(num_workers=1)
+ENDLESS = """
+import threading
+from pathlib import Path
+
+from storage.atomic import atomic_path
+
+
+def write_without_end(path, target, settings):
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"the begin of a video")
+        Path(__file__).with_name("begun").touch()
+        threading.Event().wait()
+"""
 Probe = Callable[[Path], dict[str, Any]]
 
 
@@ -332,14 +346,19 @@ def test_no_video_is_opened_in_this_process(
     assert normalise(source, tmp_path / "out", SMALL, RUN) == {"ok": 4, "unsupported": 3}
 
 
-def test_deadline_ends_one_video_and_leaves_nothing_of_it(tmp_path: Path) -> None:
+def test_deadline_ends_one_video_and_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, out = tmp_path / "videos", tmp_path / "out"
-    # Noise takes seconds to encode again: a process that is late to look at its clock is in time.
-    rng = np.random.default_rng(0)
-    frames = [rng.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(25)]
-    write_video(source / "long.mp4", frames, fps=25)
-    run = RunSettings(num_workers=1, timeout_seconds=0.01)
-    assert normalise(source, out, SMALL, run) == {"timeout": 1}
+    write_video(source / "long.mp4", [flat(9)] * 3, fps=25)
+    (tmp_path / "endless.py").write_text(ENDLESS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)  # the decode process imports it by name
+    with monkeypatch.context() as during:
+        endless = importlib.import_module("endless")
+        during.setattr("tasks.preprocessing.normalise.reencode", endless.write_without_end)
+        run = RunSettings(num_workers=1, timeout_seconds=1)
+        assert normalise(source, out, SMALL, run) == {"timeout": 1}
+    assert (tmp_path / "begun").exists()
     assert not files_of(out)
     assert not left_behind(out)
     # A failure is an answer, until it is asked for again.
