@@ -1,39 +1,50 @@
-"""What a small detector learns from few real faces: cross-validated over people, never tuned.
+"""What a recipe learns from few real faces: cross-validated over people, over several seeds.
 
-Every labelled video of a store is scored once, by a detector that has seen nobody of its group:
+Every labelled video of a store is scored once per seed, by a detector that has seen nobody of its
+group:
 
-    python benchmarks/real_faces.py STORE --out OUT [--folds 3] [--seed 0]
+    python benchmarks/real_faces.py STORE --out OUT --recipe lite-frames [--set KEY=VALUE]
+                                    [--folds 3] [--seeds 0,1,2] [--levelled]
 
-1. frames: each frame alone, from random weights, on real videos and their self-blends only.
-2. transformer: the same backbone, then a small Transformer over time, again without a true fake.
-3. with fakes: as 2, with the labelled fakes of the training groups beside the self-blends.
-4. metadata: gradient boosting on codec, size, rate and face size; it sees no pixel.
+``--levelled`` first reduces every crop to 96 pixels and JPEG quality 40, in training and scoring:
+what survives is about faces, what does not may be about the encoder. The same is tried on a store
+of videos that went through ``reelcheck normalise``, which is another STORE.
 
-Prints the AUC over all videos with the 95 % interval of a bootstrap over groups, and writes both.
+Beside each figure stands the one of metadata alone: gradient boosting on codec, size, rate and face
+size, which sees no pixel, in the same folds. Prints the AUC over all videos with the 95 % interval
+of a bootstrap over groups, the difference from metadata with its interval (one draw for both), and
+the mean AUC within a fold; writes the same, and every video's scores.
 """
 
 import argparse
 import json
 import os
 import time
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import cross_val_predict
 
-from models.metrics.metrics import bootstrap_auc
+from models.metrics.metrics import bootstrap_auc, bootstrap_auc_difference
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
+from reelcheck.records import RGB
 from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.atomic import write_text
+from storage.crops import CropWriter, read_sequence
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
-from storage.schemas import SPLIT
-from storage.tables import Row, write_table
+from storage.schemas import MANIFEST, SPLIT
+from storage.tables import Row, read_rows, write_table
 from tasks.evaluation.predictions import choose_evaluation_layout, load_or_predict_rows
 from tasks.evaluation.unseen import read_unseen_videos
 from tasks.splits.labelled import label_files, read_files
@@ -43,72 +54,104 @@ from tasks.splits.ties import find_likenesses
 from tasks.training.rows import make_fold_splits
 from tasks.training.train import train
 
-FRAMES = (
-    "self_blend=1",
-    "min_frames=1",
-    "max_frames=1",
-    "batch_size=32",
-    "passes_per_epoch=40",
-    "ema_decay=0.99",
-    "select_by=auc",
-    "patience_epochs=100",
-    "augment.rotation=0",
-    "augment.noise=0",
-    "augment.blur=0",
-)
-OVER_TIME = (
-    "self_blend=1",
-    "min_frames=4",
-    "max_frames=8",
-    "batch_size=16",
-    "passes_per_epoch=6",
-    "select_by=auc",
-    "patience_epochs=100",
-    "freeze_batch_norm=true",
-    "detector.transformer.pooling=attention",
-    "phases.0.learning_rate=5e-4",
-)
+_LEVEL_PIXELS, _LEVEL_QUALITY = 96, 40
 
 
 def main() -> None:
-    """Train, judge, print."""
+    """Train, score, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--set", dest="changes", action="append", default=[])
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--levelled", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     started = time.process_time()
     layout = find_preprocessed(chosen.store)
+    if chosen.levelled:
+        layout = level_crops(layout, chosen.out / "levelled" / layout.preprocessing_hash)
     split_rows = read_connected_videos(layout)
-    fold_of = make_outer_folds(split_rows, num_folds=chosen.folds, seed=chosen.seed)
-    found: dict[str, dict[str, float]] = {"frames": {}, "transformer": {}, "with fakes": {}}
-    for fold in range(chosen.folds):
-        own = make_fold_store(layout, split_rows, fold_of, fold, chosen.out, seed=chosen.seed)
-        models = chosen.out / f"models{fold}"
-        run = {"store": own, "seed": chosen.seed}
-        frames = fit(models / "frames", "b3-frames-fast", FRAMES, epochs=chosen.epochs, **run)
-        start = (*OVER_TIME, f"init_from={frames.weights_path}")
-        over_time = fit(models / "time", "b3-transformer-fast", start, epochs=8, **run)
-        start = (*OVER_TIME, f"init_from={over_time.weights_path}", "self_blend=0.5")
-        with_fakes = fit(models / "fakes", "b3-transformer-fast", start, epochs=8, **run)
-        for name, model in zip(found, (frames, over_time, with_fakes), strict=True):
-            found[name] |= score_held_out(own, model)
-    found["metadata"] = score_by_metadata(layout, split_rows, fold_of)
-    result = {
+    result: dict[str, Any] = {
+        "recipe": chosen.recipe,
+        "changes": chosen.changes,
+        "levelled": chosen.levelled,
         "folds": chosen.folds,
-        "seed": chosen.seed,
         "videos": len(split_rows),
         "fakes": sum(row["label"] for row in split_rows),
         "groups": len({row["component"] for row in split_rows}),
-        "cpu_seconds": round(time.process_time() - started),
-        "auc": {name: measure(scores, split_rows, fold_of) for name, scores in found.items()},
+        "seeds": {},
     }
-    write_text(chosen.out / "real_faces.json", json.dumps(result, indent=2) + "\n")
+    scores: dict[str, dict[str, list[float]]] = {}
+    for seed in map(int, chosen.seeds.split(",")):
+        fold_of = make_outer_folds(split_rows, num_folds=chosen.folds, seed=seed)
+        found: dict[str, float] = {}
+        for fold in range(chosen.folds):
+            out = chosen.out / f"seed{seed}"
+            store = make_fold_store(layout, split_rows, fold_of, fold, out, seed=seed)
+            settings = load_settings(
+                TrainSettings,
+                section="train",
+                base=load_recipe(chosen.recipe).train,
+                overrides=[f"seed={seed}", *chosen.changes],
+            )
+            model = ModelLayout(out / f"model{fold}")
+            card = train(store, model, settings)
+            print(f"seed {seed} fold {fold} validation", card.validation["auc"], flush=True)
+            found |= score_held_out(store, model)
+        metadata = score_by_metadata(layout, split_rows, fold_of)
+        result["seeds"][seed] = measure(found, metadata, split_rows, fold_of)
+        result["cpu_seconds"] = round(time.process_time() - started)
+        scores[str(seed)] = {video: [found[video], metadata[video]] for video in found}
+        result["mean"] = {
+            name: float(np.mean([measured[name]["value"] for measured in result["seeds"].values()]))
+            for name in ("auc", "metadata", "difference")
+        }
+        text = json.dumps({**result, "scores": scores}, indent=2) + "\n"
+        write_text(chosen.out / "real_faces.json", text)
     print(json.dumps(result, indent=2))
+
+
+def level_crops(layout: StoreLayout, out: Path) -> StoreLayout:
+    """Make the same store with crops that all went through 96 pixels and JPEG."""
+    own = StoreLayout(out)
+    own.shards_dir.mkdir(parents=True, exist_ok=True)
+    for path in (layout.settings_path, layout.videos_path, layout.manifest_path):
+        link(own.path / path.name, path)
+    rows_of: dict[str, list[Any]] = defaultdict(list)
+    for row in read_rows(layout.manifest_path, MANIFEST):
+        rows_of[row["shard"]].append(row)
+    for shard, rows in rows_of.items():
+        link(own.shard_sequences_path(shard), layout.shard_sequences_path(shard))
+        link(own.shard_videos_path(shard), layout.shard_videos_path(shard))
+        if own.crops_paths(shard):
+            continue
+        rows.sort(key=lambda row: (row["crop_file"], row["crop_row"]))
+        with CropWriter(partial(own.crops_path, shard)) as writer:
+            for row in rows:
+                sequence = read_sequence(layout, row)
+                crops = np.stack([level_crop(crop) for crop in sequence.crops_THWC])
+                place = writer.append(replace(sequence, crops_THWC=crops))
+                assert place == (row["crop_file"], row["crop_row"])
+    return own
+
+
+def level_crop(crop_HWC: RGB) -> RGB:
+    """Reduce a crop, pass it through JPEG, and enlarge it again."""
+    side = crop_HWC.shape[0]
+    small = cv2.resize(crop_HWC, (_LEVEL_PIXELS,) * 2, interpolation=cv2.INTER_AREA)
+    _, file = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _LEVEL_QUALITY])
+    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.resize(decoded, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def link(path: Path, target: Path) -> None:
+    """Make a link, unless it is there."""
+    if not path.is_symlink():
+        path.symlink_to(target.resolve())
 
 
 def read_connected_videos(layout: StoreLayout) -> list[Row]:
@@ -146,31 +189,13 @@ def make_fold_store(
     own.path.mkdir(parents=True, exist_ok=True)
     needed = (layout.settings_path, layout.videos_path, layout.manifest_path, layout.shards_dir)
     for path in needed:
-        link = own.path / path.name
-        if not link.exists():
-            link.symlink_to(path.resolve())
+        link(own.path / path.name, path)
     rest = [row for row in split_rows if fold_of[row["video_id"]] != fold]
     inner = make_outer_folds(rest, num_folds=6, seed=seed)
-    parts = {video: "val" if number == 0 else "train" for video, number in inner.items()}
-    rows = [{**row, "split": parts.get(row["video_id"], "test")} for row in split_rows]
+    splits = {video: "val" if number == 0 else "train" for video, number in inner.items()}
+    rows = [{**row, "split": splits.get(row["video_id"], "test")} for row in split_rows]
     write_table(own.split_path, rows, SPLIT, metadata={"split_hash": hash_split(rows)})
     return own
-
-
-def fit(
-    out: Path, recipe: str, changes: tuple[str, ...], *, store: StoreLayout, epochs: int, seed: int
-) -> ModelLayout:
-    """A recipe with changes, trained into a folder."""
-    settings = load_settings(
-        TrainSettings,
-        section="train",
-        base=load_recipe(recipe).train,
-        overrides=[f"phases.0.max_epochs={epochs}", f"seed={seed}", *changes],
-    )
-    model = ModelLayout(out)
-    card = train(store, model, settings)
-    print(out, "validation AUC", card.validation["auc"], flush=True)
-    return model
 
 
 def score_held_out(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
@@ -196,21 +221,34 @@ def score_by_metadata(
 
 
 def measure(
-    scores: dict[str, float], split_rows: list[Row], fold_of: dict[str, int]
+    scores: dict[str, float],
+    metadata: dict[str, float],
+    split_rows: list[Row],
+    fold_of: dict[str, int],
 ) -> dict[str, Any]:
-    """Pooled AUC with its interval, and the AUC of each fold."""
+    """Measure the pooled AUC, its distance from metadata's, and the mean AUC within a fold."""
+
+    def gather(values: dict[str, Any]) -> NDArray[Any]:
+        return np.array([values[row["video_id"]] for row in split_rows])
+
     labels = np.array([row["label"] for row in split_rows])
     groups = np.array([row["component"] for row in split_rows])
-    values = np.array([scores[row["video_id"]] for row in split_rows])
-    folds = np.array([fold_of[row["video_id"]] for row in split_rows])
-    pooled = bootstrap_auc(values, labels, groups, seed=0)
-    by_fold = [
-        bootstrap_auc(values[folds == n], labels[folds == n], groups[folds == n], seed=0)
+    own, others, folds = gather(scores), gather(metadata), gather(fold_of)
+    within = [
+        bootstrap_auc(own[folds == n], labels[folds == n], groups[folds == n], seed=0)
         for n in np.unique(folds)
     ]
+    pooled = bootstrap_auc(own, labels, groups, seed=0)
+    alone = bootstrap_auc(others, labels, groups, seed=0)
+    difference = bootstrap_auc_difference(others, own, labels, groups, seed=0)
+    assert pooled is not None
+    assert alone is not None
+    assert difference is not None
     return {
-        "pooled": pooled._asdict() if pooled else None,
-        "by_fold": [fold.value if fold else None for fold in by_fold],
+        "auc": pooled._asdict(),
+        "metadata": alone._asdict(),
+        "difference": difference._asdict(),
+        "within_folds": float(np.mean([fold.value for fold in within if fold])),
     }
 
 

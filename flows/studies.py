@@ -9,9 +9,10 @@ from flows.split import prepare_split_store
 from reelcheck.locations import Location
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.layout import (
-    StudyLayout,
+    ModelLayout,
 )
 from storage.object_store.copies import open_for_writing
+from storage.outputs import StudyLayout
 from storage.schemas import SPLIT
 from storage.tables import read_rows
 from tasks.evaluation.steps import measure_variant_step
@@ -58,11 +59,17 @@ def measure_learning_curve(
             take_subset(split_rows, num_videos=size, seed=settings.seed)
         cards = [
             train_step(
-                layout, study.model(str(size)), settings, engine=engine, num_train_videos=size
+                layout,
+                ModelLayout(study.model_dir(str(size))),
+                settings,
+                engine=engine,
+                num_train_videos=size,
             )
             for size in sizes
         ]
-        cards.append(train_step(layout, study.model("all"), settings, engine=engine))
+        cards.append(
+            train_step(layout, ModelLayout(study.model_dir("all")), settings, engine=engine)
+        )
         num_all = sum(cards[-1].num_videos["train"].values())
         points = [
             LearningPoint(
@@ -102,7 +109,7 @@ def ablate(
         study = StudyLayout(copy.path)
         rows = []
         for variant in list_variants(settings):
-            model = study.model(variant.name.replace(" ", "-"))
+            model = ModelLayout(study.model_dir(variant.name.replace(" ", "-")))
             card = train_step(layout, model, variant.settings, engine=engine)
             rows.append(measure_variant_step(variant, card, layout, model))
         write_ablation(study, rows)

@@ -4,7 +4,7 @@ config.py         settings of preprocessing, of a run, of a split, of scoring an
 train_config.py   settings of the detector and of its training; recipes holds named sets of them
 page_config.py    settings of the web page
 settings.py       how settings are read, checked and hashed
-weight_formats.py formats of published weights, and their options
+weights           published weights: the catalogue, the formats
 card.py           the model card
 records.py        frozen records that stages pass on
 status.py         statuses of an input file

@@ -56,13 +56,16 @@ class PhaseSummary(Settings):
 
 
 class WeightsSource(Settings):
-    """Origin of imported weights."""
+    """Origin of weights that were not trained in this run."""
 
     format: str
     file_name: str
     file_sha256: str
-    licence: str
+    licence: str | None
+    """In words; None: not known, as of a file that a user names."""
     url: str | None = None
+    catalogue_name: str | None = None
+    """Name in the catalogue of published weights; None: from elsewhere."""
 
 
 class ModelCard(Settings):
@@ -77,6 +80,9 @@ class ModelCard(Settings):
     training: TrainSettings | None
     """How the model was trained; None: its weights were imported."""
     source: WeightsSource | None = None
+    """Origin of a model that was imported; None: it was trained."""
+    initial_weights: WeightsSource | None = None
+    """Origin of the weights that training started from; None: random ones, or imported."""
     preprocessing: PreprocessSettings
     preprocessing_hash: str
     split_hash: str | None

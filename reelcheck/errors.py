@@ -12,6 +12,7 @@
     ├── TrainingError (2)       training cannot begin or continue, as after a loss that is no number
     ├── MismatchError (3)       model and data were not made for each other
     ├── FaceModelError (4)      the face detector's weights are missing or wrong
+    ├── DownloadError (4)       a file of others cannot be fetched, or is not the expected one
     ├── WeightsError (4)        pretrained or local weights are missing or do not fit
     ├── ExportError (4)         a model cannot be written for other runtimes
     ├── WorkerError (4)         decode processes cannot start on this machine
@@ -60,6 +61,12 @@ class MismatchError(ReelcheckError):
 
 class FaceModelError(ReelcheckError):
     """The face detector's weights are missing or are not the expected ones."""
+
+    exit_code = 4
+
+
+class DownloadError(ReelcheckError):
+    """A file of others cannot be fetched, or is not the expected one."""
 
     exit_code = 4
 

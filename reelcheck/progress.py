@@ -26,6 +26,20 @@ def show_progress(
     )
 
 
+def show_byte_progress(*, total: int | None, begun: int, description: str) -> "tqdm[None]":
+    """Show a bar of bytes, of which ``begun`` have come before; None: nobody knows how many."""
+    is_terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=begun,
+        desc=description,
+        unit="B",
+        unit_scale=True,
+        mininterval=0.2 if is_terminal else 10.0,
+        dynamic_ncols=is_terminal,
+    )
+
+
 @contextmanager
 def show_video_progress(*, total: int, description: str) -> Iterator[Callable[[int], None]]:
     """Show a bar of ``total`` videos; for each video, call the result with its number of frames."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from reelcheck.settings import Settings
-from reelcheck.weight_formats import PaddingStyle
+from reelcheck.weights.formats import PaddingStyle
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -14,5 +14,6 @@ atomic.py        files that appear whole or not at all
 lock.py          one run at a time per folder
 scratch.py       a folder for the run only
 hashing.py       SHA-256 of a file
+fetched          files of others in the user's cache
 object_store     the same folders at a URL
 """

@@ -23,9 +23,8 @@ MODEL/
   unfinished/                   checkpoints of an unfinished run, which deletes them at its end
   encoder.onnx head.onnx        the same model for scoring without torch
   onnx.json                     which weights the ONNX files come from; written last
+  source.json                   instead of a card, of a backbone of others: where it comes from
   .objects.json                 of a working copy: what the object store holds
-STUDY/                          several models compared
-  learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 REGISTRY/
   <version>/ (a MODEL) …        immutable
   champion                      names of the version in use and of those before it
@@ -142,6 +141,7 @@ class ModelLayout:
             self.encoder_path,
             self.head_path,
             self.onnx_path,
+            self.source_path,
             self.report_path,
             self.classification_path,
             self.copy_record_path,
@@ -223,6 +223,11 @@ class ModelLayout:
         return self.path / "onnx.json"
 
     @property
+    def source_path(self) -> Path:
+        """Origin of a backbone of others, which has no card; written last."""
+        return self.path / "source.json"
+
+    @property
     def tensorboard_dir(self) -> Path:
         """Event files of TensorBoard."""
         return self.path / "tensorboard"
@@ -281,42 +286,6 @@ class ModelLayout:
     def plot_path(self, name: str) -> Path:
         """One of the report's pictures."""
         return self.plots_dir / f"{name}.png"
-
-
-@dataclass(frozen=True)
-class StudyLayout:
-    """Paths of the results of a comparison of models."""
-
-    path: Path
-
-    def model(self, name: str) -> ModelLayout:
-        """Checkpoint folder of one of the models."""
-        return ModelLayout(self.path / name)
-
-    @property
-    def learning_curve_path(self) -> Path:
-        """Table of metrics per number of training videos."""
-        return self.path / "learning_curve.csv"
-
-    @property
-    def learning_curve_plot_path(self) -> Path:
-        """Picture of the same."""
-        return self.path / "learning_curve.png"
-
-    @property
-    def ablation_path(self) -> Path:
-        """Table of metrics per changed setting."""
-        return self.path / "ablation.csv"
-
-    @property
-    def ablation_markdown_path(self) -> Path:
-        """Table of the same, for people."""
-        return self.path / "ablation.md"
-
-    @property
-    def ablation_plot_path(self) -> Path:
-        """Picture of the same."""
-        return self.path / "ablation.png"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ OUT/                            one scoring run's output
   results/<key>/<video id>.json prediction for one content; the key names model and settings
   evidence/<key>/<video id>.jpg its faces that speak most for the prediction
   scores.parquet scores.csv summary.json report.html
+STUDY/                          several models compared
+  learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 NORMALISED                      videos brought to one profile
   <path>.mp4                    named like the source's files
   unfinished.jsonl              rows of an unfinished run, which deletes them at its end
@@ -118,6 +120,42 @@ class EvaluationLayout(LockedFolder):
     def faces_path(self, video_id: str) -> Path:
         """Picture of the faces of a wrongly classified video."""
         return self.path / "faces" / f"{video_id}.jpg"
+
+
+@dataclass(frozen=True)
+class StudyLayout:
+    """Paths of the results of a comparison of models."""
+
+    path: Path
+
+    def model_dir(self, name: str) -> Path:
+        """Checkpoint folder of one of the models."""
+        return self.path / name
+
+    @property
+    def learning_curve_path(self) -> Path:
+        """Table of metrics per number of training videos."""
+        return self.path / "learning_curve.csv"
+
+    @property
+    def learning_curve_plot_path(self) -> Path:
+        """Picture of the same."""
+        return self.path / "learning_curve.png"
+
+    @property
+    def ablation_path(self) -> Path:
+        """Table of metrics per changed setting."""
+        return self.path / "ablation.csv"
+
+    @property
+    def ablation_markdown_path(self) -> Path:
+        """Table of the same, for people."""
+        return self.path / "ablation.md"
+
+    @property
+    def ablation_plot_path(self) -> Path:
+        """Picture of the same."""
+        return self.path / "ablation.png"
 
 
 @dataclass(frozen=True)

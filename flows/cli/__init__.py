@@ -3,7 +3,8 @@
 main.py      runs a command, turns errors into lines and exit codes
 app.py       the command groups
 data.py      preprocess, normalise, inspect, split, audit
-training.py  recipes, train, evaluate, export, weights
+training.py  recipes, train, evaluate, export
+weights.py   weights
 scoring.py   score, demo
 versions.py  retrain, models
 operating.py serve, deploy

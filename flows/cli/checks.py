@@ -3,13 +3,22 @@
 So a wrong path, like a wrong setting, is answered at once.
 """
 
+import os
 from pathlib import Path
 
+from reelcheck.errors import SettingsError
 from reelcheck.locations import is_url
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
+from reelcheck.train_config import TrainSettings
+from reelcheck.weights.catalogue import (
+    load_catalogue,
+    require_accepted_licence,
+    require_backbone_of_entry,
+)
+from storage.fetched.cache import locate_cached_weights
 from storage.layout import ModelLayout, find_preprocessed
-from storage.refusals import require_one_kind_of_labels, require_source
+from storage.refusals import find_weights_file, require_one_kind_of_labels, require_source
 
 
 def require_labelled_source(source: str, labels: str | None, layout: str | None = None) -> None:
@@ -47,13 +56,51 @@ def require_store(store: str, preprocessing: str | None, *, recipe: str | None =
     find_preprocessed(Path(store), preprocessing)
 
 
-def require_model(model: str) -> None:
-    """Make sure that a folder holds a complete model of this version.
+def find_model(model: str) -> str:
+    """Find a complete model of this version; a name of the catalogue stands for its folder.
+
+    What the catalogue names is fetched on first use. A URL is looked at later.
 
     Raises:
-        StoreError: it does not.
+        StoreError: there is no such model.
+        SettingsError: the catalogue's name is one of a backbone, or its licence wants consent.
+        DownloadError: the weights cannot be fetched.
     """
     from storage.checkpoints import read_card
 
-    if not is_url(model):
-        read_card(ModelLayout(Path(model)))
+    if is_url(model):
+        return model
+    if (entry := load_catalogue().get(model)) is not None and not os.path.lexists(model):
+        if entry.kind != "detector":
+            raise SettingsError(
+                f"{model} is a backbone, which has to be trained: reelcheck train STORE --out DIR "
+                f"--init-from {model} --set detector.backbone={entry.backbone}"
+            )
+        cached = locate_cached_weights(model)
+        if not cached.has_weights():
+            from tasks.checkpoints.fetch import fetch_weights
+
+            fetch_weights(entry)
+        model = str(cached.model.path)
+    read_card(ModelLayout(Path(model)))
+    return model
+
+
+def require_initial_weights(settings: TrainSettings) -> None:
+    """Make sure that training can start from what the settings name.
+
+    Raises:
+        WeightsError: there is no such file.
+        SettingsError: weights of the catalogue that are for another backbone, or whose licence
+            wants consent.
+    """
+    start = settings.init_from
+    if start is None:
+        return
+    entry = load_catalogue().get(str(start))
+    if entry is None or start.exists():
+        find_weights_file(start)
+        return
+    require_backbone_of_entry(entry, settings.detector.backbone)
+    if not locate_cached_weights(entry.name).has_weights():
+        require_accepted_licence(entry, is_accepted=False)

@@ -14,7 +14,8 @@ import flows.cli.operating
 import flows.cli.scoring
 import flows.cli.training
 import flows.cli.versions
-import flows.cli.web_page  # noqa: F401
+import flows.cli.web_page
+import flows.cli.weights  # noqa: F401
 from flows.cli.app import app
 from reelcheck.errors import ReelcheckError
 

@@ -14,7 +14,10 @@ Source = Annotated[
     typer.Argument(help="Folder of videos and pictures (searched through), or one; or a URL."),
 ]
 StoreArgument = Annotated[str, typer.Argument(help="Folder or URL that `preprocess` wrote to.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Checkpoint folder, by path or URL.")]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="Checkpoint folder, by path or URL, or a name of the catalogue."),
+]
 ClusterOption = Annotated[
     bool,
     typer.Option("--cluster", help="Spread the work over the machines of REELCHECK_CLUSTER."),

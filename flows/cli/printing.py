@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from models.metrics.evaluation import Evaluation
     from reelcheck.card import PhaseSummary
     from reelcheck.recipes import Recipe
+    from reelcheck.weights.catalogue import CatalogueEntry
     from storage.rows import PredictionRow, ScoreRow
     from tasks.evaluation.studies import AblationRow, LearningPoint
     from tasks.preprocessing.summary import PreprocessSummary
@@ -205,6 +206,36 @@ def print_recipes(recipes: list["Recipe"]) -> None:
         console.print(f"[bold]{recipe.name}[/]")
         console.print(f"  {recipe.description}", highlight=False)
         console.print(f"  [dim]{recipe.train.detector.backbone}: {phases}[/]", highlight=False)
+
+
+def print_catalogue(entries: "Sequence[tuple[CatalogueEntry, bool]]") -> None:
+    """Entries of the catalogue, and whether each is in the user's cache."""
+    table = Table(Column("name", no_wrap=True), "kind", "commercial use")
+    table.add_column("MB", justify="right")
+    table.add_column("cached")
+    for entry, is_cached in entries:
+        table.add_row(
+            entry.name,
+            entry.kind,
+            entry.commercial_use,
+            "" if entry.num_bytes is None else f"{entry.num_bytes / 1e6:.1f}",
+            "yes" if is_cached else "",
+        )
+    console.print(table)
+
+
+def print_entry(entry: "CatalogueEntry", *, folder: Path | None) -> None:
+    """Everything that is known of an entry, and where it lies in the user's cache."""
+    table = Table(Column(), Column(overflow="fold"), show_header=False, box=None)
+    values = entry.model_dump(exclude={"source", "cites"}, exclude_none=True)
+    values |= {f"source {key}": value for key, value in entry.source.model_dump().items()}
+    for name, value in values.items():
+        table.add_row(f"[bold]{name.replace('_', ' ')}[/]", escape(str(value)))
+    for cite in entry.cites:
+        table.add_row("[bold]read at[/]", escape(cite))
+    console.print(table)
+    if folder is not None:
+        print_path("in the cache", folder)
 
 
 def print_versions(versions: "Sequence[Version]") -> None:

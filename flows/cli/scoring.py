@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.app import app
-from flows.cli.checks import require_model
+from flows.cli.checks import find_model
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -85,7 +85,7 @@ def score(
     """
     for source in sources:
         require_input(source)
-    require_model(model)
+    model = find_model(model)
 
     from storage.checkpoints import read_card
     from storage.layout import ModelLayout

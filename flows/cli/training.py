@@ -1,4 +1,4 @@
-"""Commands that make and measure models: recipes, train, evaluate, export, weights."""
+"""Commands that make and measure models: recipes, train, evaluate, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.cli.app import app
-from flows.cli.checks import require_model, require_store
+from flows.cli.checks import find_model, require_initial_weights, require_store
 from flows.cli.options import (
     ConfigOption,
     ModelOption,
@@ -34,20 +34,10 @@ from reelcheck.perturbations import parse_perturbations
 from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
-from reelcheck.weight_formats import (
-    DETECTOR_FORMATS,
-    NAMINGS,
-    PaddingStyle,
-    WeightsFormat,
-    require_options_of_format,
-)
-from storage.refusals import find_weights_file, require_onnx_name
+from storage.refusals import require_onnx_name
 
 if TYPE_CHECKING:
     from reelcheck.card import ModelCard
-
-weights = typer.Typer(help="Weights that others have trained.", no_args_is_help=True)
-app.add_typer(weights, name="weights")
 
 
 @app.command()
@@ -67,10 +57,13 @@ def train(
     recipe: RecipeOption = None,
     pretrained: Annotated[
         bool,
-        typer.Option("--pretrained", help="Start from timm's ImageNet weights (needs the hub)."),
+        typer.Option("--pretrained", help="Start from ImageNet weights, fetched on first use."),
     ] = False,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", help="Start from a local weights file or folder.")
+        Path | None,
+        typer.Option(
+            "--init-from", help="Start from a weights file, a folder, or a name of the catalogue."
+        ),
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from random weights.")
@@ -130,8 +123,7 @@ def train(
         base=chosen.engine if chosen else None,
     )
     require_store(store, preprocessing, recipe=settings.recipe)
-    if settings.init_from is not None:
-        find_weights_file(settings.init_from)
+    require_initial_weights(settings)
 
     from flows.studies import ablate as ablate_flow
     from flows.studies import measure_learning_curve as curve_flow
@@ -186,7 +178,7 @@ def evaluate(
     parse_perturbations(perturb or ())
     run = run_settings(config, workers, None)
     require_store(store, preprocessing)
-    require_model(model)
+    model = find_model(model)
 
     from flows.evaluate import evaluate as run_flow
     from storage.layout import ModelLayout
@@ -222,7 +214,7 @@ def export(
     Example: `reelcheck export --model model/ --out model.onnx`
     """
     require_onnx_name(out)
-    require_model(model)
+    model = find_model(model)
 
     from storage.layout import ModelLayout
     from storage.object_store.copies import open_for_reading
@@ -232,53 +224,6 @@ def export(
         result = export_model(ModelLayout(folder), out)
     console.print(f"largest difference from the model: {result.max_difference:.1e} in logit")
     print_path("ONNX", out)
-
-
-@weights.command("import")
-def import_weights(
-    file: Annotated[Path, typer.Argument(help="Weights file of others (.pth, .pt, .safetensors).")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    *,
-    weights_format: Annotated[
-        WeightsFormat,
-        typer.Option(
-            "--format",
-            help=f"Backbones: {', '.join(NAMINGS)}; detectors: {', '.join(DETECTOR_FORMATS)}.",
-        ),
-    ],
-    backbone: Annotated[
-        str | None, typer.Option("--backbone", help="timm name, such as tf_efficientnet_b4.")
-    ] = None,
-    pixels: Annotated[
-        int | None, typer.Option("--pixels", help="Input side, where it is not the published one.")
-    ] = None,
-    padding_style: Annotated[
-        PaddingStyle | None,
-        typer.Option("--padding-style", help="Version that the weights were trained with."),
-    ] = None,
-) -> None:
-    """Turn published weights into safetensors: a backbone for --init-from, or a model to score.
-
-    Example: `reelcheck weights import FF-c23.tar --format sbi --out sbi/`
-    """
-    require_options_of_format(
-        weights_format, backbone=backbone, pixels=pixels, padding_style=padding_style
-    )
-    find_weights_file(file)
-
-    from tasks.checkpoints.import_weights import import_weights as run_import
-
-    card = run_import(
-        file,
-        out,
-        format=weights_format,
-        backbone=backbone,
-        pixels=pixels,
-        padding_style=padding_style,
-    )
-    for note in card.notes if card else ():
-        console.print(note, style="yellow", markup=False)
-    print_path("model" if card else "backbone", out)
 
 
 def _start(*, pretrained: bool, init_from: Path | None, from_scratch: bool) -> dict[str, Any]:

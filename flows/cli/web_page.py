@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import find_model
 
 
 @app.command()
 def page(
     model: Annotated[
-        list[Path] | None, typer.Option("--model", help="Checkpoint folder to choose from.")
+        list[str] | None,
+        typer.Option("--model", help="Checkpoint folder to choose from, or a catalogue's name."),
     ] = None,
     registry: Annotated[
         Path | None,
@@ -49,13 +51,9 @@ def page(
     """
     from flows.cli.printing import console
     from reelcheck.page_config import PageSettings
-    from storage.checkpoints import read_card
-    from storage.layout import ModelLayout
 
-    for folder in model or []:
-        read_card(ModelLayout(folder))
     settings = PageSettings(
-        models=tuple(path.resolve() for path in model or []),
+        models=tuple(Path(find_model(name)).resolve() for name in model or []),
         registry=registry and registry.resolve(),
         results=tuple(path.resolve() for path in results or []),
         max_upload_mb=max_upload_mb,

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.network.backbone import create_backbone
 from reelcheck.errors import SettingsError, WeightsError
-from reelcheck.weight_formats import Naming
+from reelcheck.weights.formats import Naming
 
 Weights = dict[str, Tensor]
 
@@ -34,12 +34,12 @@ _TORCHVISION_EPS = {"0": 1e-5, "1": 1e-5, "2": 1e-5, "3": 1e-5, "4": 1e-5}
 """Epsilon of torchvision's batch norms by EfficientNet-B number; else 1e-3 (torchvision's
 ``models/efficientnet.py``)."""
 _TARGETS = {
-    "lukemelas": re.compile(r"tf_efficientnet_b([0-7])(\..+)?"),
+    "lukemelas": re.compile(r"tf_efficientnet_(b[0-7]|lite[0-4])(\..+)?"),
     "torchvision": re.compile(r"(?:efficientnet_b([0-7])|efficientnetv2_([sml]))(\..+)?"),
     "timm": re.compile(r".+"),
 }
 _TARGETS_IN_WORDS = {
-    "lukemelas": "tf_efficientnet_b0 to tf_efficientnet_b7",
+    "lukemelas": "tf_efficientnet_b0 to _b7 and tf_efficientnet_lite0 to _lite4",
     "torchvision": "efficientnet_b0 to efficientnet_b7 and efficientnetv2_s, _m, _l",
 }
 
@@ -109,7 +109,7 @@ def convert_backbone(weights: Mapping[str, Tensor], backbone_name: str, naming: 
             f"{naming} weights fit {_TARGETS_IN_WORDS[naming]}, not {backbone_name!r}; "
             "give one of these as --backbone"
         )
-    backbone = create_backbone(backbone_name, pretrained=False)
+    backbone = create_backbone(backbone_name)
     wanted = backbone.state_dict()
     their_module, classifiers = _NAMINGS[naming](backbone)
     sources = {key: _translate_key(key, their_module) for key in wanted}

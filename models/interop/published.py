@@ -18,7 +18,7 @@ from models.interop.convert import Weights, convert_backbone, format_names, stri
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import SettingsError, WeightsError
 from reelcheck.train_config import DetectorSettings, PaddingSettings
-from reelcheck.weight_formats import DetectorFormat, Naming, PaddingStyle
+from reelcheck.weights.formats import DetectorFormat, Naming, PaddingStyle
 
 RGBValues = tuple[float, float, float]
 

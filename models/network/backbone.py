@@ -6,44 +6,39 @@ from timm.models import group_parameters
 from torch import nn
 
 from models.network.padding import apply_padding
-from reelcheck.errors import SettingsError, WeightsError
+from reelcheck.errors import SettingsError
 from reelcheck.train_config import PaddingSettings
 
 
-def create_backbone(
-    name: str, *, pretrained: bool, padding: PaddingSettings | None = None
-) -> nn.Module:
-    """Create a timm model without its last layer: (N, 3, H, W) -> (N, D).
+def create_backbone(name: str, *, padding: PaddingSettings | None = None) -> nn.Module:
+    """Create a timm model without its last layer, with random weights: (N, 3, H, W) -> (N, D).
 
     Args:
         name: name of the timm model.
-        pretrained: load timm's ImageNet weights.
         padding: padding for weights that were made with ``efficientnet_pytorch``.
 
     Raises:
         SettingsError: timm knows no such model, or its padding cannot be changed.
-        WeightsError: pretrained weights were asked for and cannot be fetched.
+    """
+    require_backbone(name)
+    backbone = timm.create_model(name, num_classes=0, global_pool="avg")
+    assert isinstance(backbone, nn.Module)
+    if padding is not None:
+        apply_padding(backbone, padding)
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def require_backbone(name: str) -> None:
+    """Make sure that timm knows a backbone.
+
+    Raises:
+        SettingsError: it does not; the message names similar ones.
     """
     if not timm.is_model(name):
         similar = (
             ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:8]) or "see timm's list"
         )
         raise SettingsError(f"timm has no model named {name!r}; similar: {similar}")
-    try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="avg")
-    except Exception as error:
-        if not pretrained:
-            raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise WeightsError(
-            f"pretrained weights of {name} cannot be had ({reason}). Connect to the Hugging Face "
-            "hub, or give a local file with --init-from FILE, or train from random weights with "
-            "--from-scratch"
-        ) from error
-    assert isinstance(backbone, nn.Module)
-    if padding is not None:
-        apply_padding(backbone, padding)
-    return backbone.to(memory_format=torch.channels_last)
 
 
 def find_feature_dim(backbone: nn.Module) -> int:

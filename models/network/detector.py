@@ -22,28 +22,18 @@ class Detector(nn.Module):
 
     Args:
         settings: the architecture.
-        pretrained: load timm's ImageNet weights into the backbone.
         freeze_batch_norm: keep the backbone's running statistics in training. Right for weights
             that were trained elsewhere; a batch of few videos has too few independent samples.
 
     Raises:
         SettingsError: unknown backbone.
-        WeightsError: pretrained weights cannot be fetched.
     """
 
-    def __init__(
-        self,
-        settings: DetectorSettings,
-        *,
-        pretrained: bool = False,
-        freeze_batch_norm: bool = False,
-    ) -> None:
+    def __init__(self, settings: DetectorSettings, *, freeze_batch_norm: bool = False) -> None:
         super().__init__()
         self.input_pixels = settings.input_pixels
         self.freeze_batch_norm = freeze_batch_norm
-        self.backbone = create_backbone(
-            settings.backbone, pretrained=pretrained, padding=settings.padding
-        )
+        self.backbone = create_backbone(settings.backbone, padding=settings.padding)
         dim = find_feature_dim(self.backbone)
         self.head: TransformerHead | FrameHead = (
             FrameHead(dim, settings.head, dropout=settings.head_dropout)

@@ -12,7 +12,8 @@ from models.metrics.aggregation import AGGREGATIONS
 from reelcheck.card import UNCALIBRATED, ModelCard, WeightsSource
 from reelcheck.errors import MismatchError, WeightsError
 from reelcheck.settings import settings_hash
-from reelcheck.weight_formats import (
+from reelcheck.weights.catalogue import CatalogueEntry
+from reelcheck.weights.formats import (
     DETECTOR_FORMATS,
     NAMINGS,
     DetectorFormat,
@@ -21,7 +22,7 @@ from reelcheck.weight_formats import (
     WeightsFormat,
     require_options_of_format,
 )
-from storage.atomic import write_bytes
+from storage.atomic import write_bytes, write_text
 from storage.checkpoints import read_card, save_checkpoint
 from storage.hashing import sha256_of
 from storage.layout import ModelLayout
@@ -42,6 +43,7 @@ def import_weights(
     backbone: str | None = None,
     pixels: int | None = None,
     padding_style: PaddingStyle | None = None,
+    origin: CatalogueEntry | None = None,
 ) -> ModelCard | None:
     """Convert a weights file into a folder of this project.
 
@@ -54,9 +56,10 @@ def import_weights(
         pixels: side of a detector's input; None: that of the original.
         padding_style: release of ``efficientnet_pytorch`` that a detector was made with; None: the
             assumed one.
+        origin: entry of the catalogue that the file was fetched for; None: a user named the file.
 
     Returns:
-        The card of a detector; None for a backbone, which has no card.
+        The card of a detector; None for a backbone, which has no card but ``source.json``.
 
     Raises:
         SettingsError: an unknown format or backbone, or an option that does not belong to it.
@@ -66,20 +69,50 @@ def import_weights(
     require_options_of_format(format, backbone=backbone, pixels=pixels, padding_style=padding_style)
     if format in DETECTOR_FORMATS:
         return _import_detector(
-            file, out, format, backbone=backbone, pixels=pixels, padding_style=padding_style
+            file,
+            out,
+            format,
+            backbone=backbone,
+            pixels=pixels,
+            padding_style=padding_style,
+            origin=origin,
         )
     assert format in NAMINGS  # noqa: S101 - by the line above
     assert backbone is not None  # noqa: S101 - likewise
-    _import_backbone(file, out, format, backbone)
+    _import_backbone(file, out, format, backbone, origin)
     return None
 
 
-def _import_backbone(file: Path, out: Path, naming: Naming, backbone: str) -> None:
+def _import_backbone(
+    file: Path, out: Path, naming: Naming, backbone: str, origin: CatalogueEntry | None
+) -> None:
     given = read_weights(file)
     with _name_file_in_errors(file):
         weights = weights_to_bytes(convert_backbone(given, backbone, naming))
     _refuse_other_model(out, model_id=None)
-    write_bytes(ModelLayout(out).weights_path, weights)
+    layout = ModelLayout(out)
+    layout.source_path.unlink(missing_ok=True)
+    write_bytes(layout.weights_path, weights)
+    source = _describe_source(file, naming, origin, licence=None, url=None)
+    write_text(layout.source_path, source.model_dump_json(indent=2) + "\n")
+
+
+def _describe_source(
+    file: Path,
+    format: WeightsFormat,
+    origin: CatalogueEntry | None,
+    *,
+    licence: str | None,
+    url: str | None,
+) -> WeightsSource:
+    return WeightsSource(
+        format=format,
+        file_name=file.name,
+        file_sha256=sha256_of(file),
+        licence=licence if origin is None else origin.licence,
+        url=url if origin is None else origin.cites[0],
+        catalogue_name=None if origin is None else origin.name,
+    )
 
 
 def _import_detector(
@@ -90,6 +123,7 @@ def _import_detector(
     backbone: str | None,
     pixels: int | None,
     padding_style: PaddingStyle | None,
+    origin: CatalogueEntry | None,
 ) -> ModelCard:
     given = read_weights(file)
     with _name_file_in_errors(file):
@@ -102,13 +136,7 @@ def _import_detector(
         model_id=sha256(weights).hexdigest()[:12],
         detector=imported.detector,
         training=None,
-        source=WeightsSource(
-            format=format,
-            file_name=file.name,
-            file_sha256=sha256_of(file),
-            licence=published.licence,
-            url=published.url,
-        ),
+        source=_describe_source(file, format, origin, licence=published.licence, url=published.url),
         preprocessing=imported.preprocessing,
         preprocessing_hash=settings_hash(imported.preprocessing),
         split_hash=None,

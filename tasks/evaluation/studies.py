@@ -14,7 +14,8 @@ from reelcheck.card import ModelCard
 from reelcheck.settings import merge, validated
 from reelcheck.train_config import TrainSettings
 from storage.atomic import atomic_path, write_text
-from storage.layout import ModelLayout, StoreLayout, StudyLayout
+from storage.layout import ModelLayout, StoreLayout
+from storage.outputs import StudyLayout
 from storage.schemas import SPLIT
 from storage.tables import read_rows
 from tasks.evaluation.predictions import choose_evaluation_layout, load_or_predict_rows

@@ -19,7 +19,7 @@ from models.network.detector import Detector
 from models.training.inference import choose_device, score_sequences
 from models.training.training import PhaseResult, TrainingData, fit_phase
 from reelcheck.card import PhaseSummary
-from reelcheck.errors import MismatchError, WeightsError
+from reelcheck.errors import MismatchError
 from reelcheck.settings import differences
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.atomic import write_bytes, write_text
@@ -29,6 +29,7 @@ from storage.schemas import LOG
 from storage.tables import write_csv
 from storage.weights import Weights, read_weights, weights_to_bytes
 from tasks.training.rows import TrainingRows
+from tasks.training.start import InitialWeights, load_initial_weights
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def train_member(
     settings: TrainSettings,
     engine: EngineSettings,
     *,
+    initial: InitialWeights | None,
     fingerprint: str,
     fold: int | None = None,
 ) -> Trained:
@@ -64,23 +66,20 @@ def train_member(
         rows: manifest rows to learn from and to choose by.
         settings: settings of the run.
         engine: how to use the machine.
+        initial: weights to start from; None: random ones.
         fingerprint: JSON of everything that decides the weights.
         fold: number of the fold, for the rows of log and validation.
 
     Raises:
         MismatchError: the folder holds an unfinished run of another fingerprint.
-        WeightsError: the weights to start from cannot be had.
+        WeightsError: the weights to start from do not fit.
         TrainingError: the loss is no number any more.
     """
     _claim(model, fingerprint)
     torch.manual_seed(settings.seed)
-    detector = Detector(
-        settings.detector,
-        pretrained=settings.pretrained,
-        freeze_batch_norm=settings.effective_freeze_batch_norm,
-    )
-    if settings.init_from is not None:
-        load_initial_weights(detector, read_weights(settings.init_from), settings.init_from)
+    detector = Detector(settings.detector, freeze_batch_norm=settings.effective_freeze_batch_norm)
+    if initial is not None:
+        load_initial_weights(detector, initial.weights, initial.source.file_name)
     val_draws = list_blend_draws(rows.val) if settings.self_blend == 1 else None
     val_set = CropDataset(layout, rows.val, draws=val_draws, seed=settings.seed)
     phases: list[PhaseSummary] = []
@@ -131,32 +130,6 @@ def train_member(
             for sequence, row in zip(scored, val_set.rows, strict=True)
         ],
     )
-
-
-def load_initial_weights(detector: Detector, weights: Weights, path: Path) -> None:
-    """Load a whole detector's weights, or a backbone's, in place.
-
-    The weights of a detector with another head give the backbone only.
-
-    Raises:
-        WeightsError: they fit neither.
-    """
-    prefix = "backbone."
-    own = {name: tensor.shape for name, tensor in detector.state_dict().items()}
-    if own == {name: tensor.shape for name, tensor in weights.items()}:
-        detector.load_state_dict(weights)
-        return
-    if any(name.startswith(prefix) for name in weights):
-        _log.info("%s is of another detector: its backbone is taken, nothing else", path)
-        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    wanted = detector.backbone.state_dict()
-    try:
-        detector.backbone.load_state_dict({k: v for k, v in weights.items() if k in wanted})
-    except RuntimeError as error:
-        raise WeightsError(
-            f"the weights in {path} fit neither this detector nor its backbone: "
-            f"{str(error).splitlines()[1].strip()[:200]}"
-        ) from error
 
 
 def _claim(model: ModelLayout, fingerprint: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tasks.splits.ties import group_fingerprints
 from tasks.training.member import Trained, train_member
 from tasks.training.report import TrainingResult, write_report
 from tasks.training.rows import choose_training_rows, make_fold_splits, take_subset
+from tasks.training.start import InitialWeights, find_initial_weights
 
 _REALS_ONLY = (
     "Trained and validated on real videos and their self-blends: no labelled fake was ever shown, "
@@ -117,6 +119,11 @@ class _Run:
     manifest: list[ManifestRow]
     split_hash: str
 
+    @cached_property
+    def initial(self) -> InitialWeights | None:
+        """Weights to start from; they are looked for when something is left to train."""
+        return find_initial_weights(self.settings)
+
 
 def _train_one(
     run: _Run, model: ModelLayout, split_rows: Sequence[SplitRow], *, fold: int | None = None
@@ -130,6 +137,7 @@ def _train_one(
         choose_training_rows(run.manifest, split_rows, run.settings),
         run.settings,
         run.engine,
+        initial=run.initial,
         fingerprint=_describe_run(run, split_rows),
         fold=fold,
     )
@@ -173,6 +181,7 @@ def _write(
         preprocessing=PreprocessSettings.model_validate_json(stored),
         preprocessing_hash=run.layout.preprocessing_hash,
         split_hash=run.split_hash,
+        initial_weights=run.initial.source if run.initial else None,
         calibration=calibration,
         aggregation=videos.aggregation,
         phases=trained.phases,
@@ -233,7 +242,7 @@ def _list_learned(run: _Run, split_rows: Sequence[SplitRow]) -> list[LearnedRow]
     frames, faces = group_fingerprints(videos, run.manifest)
     start = run.settings.init_from
     earlier = ModelLayout(start if start and start.is_dir() else (start or Path()).parent)
-    is_known = start is not None and earlier.learned_path.exists()
+    is_known = start is not None and start.exists() and earlier.learned_path.exists()
     before = read_rows(earlier.learned_path, LEARNED) if is_known else []
     own: list[LearnedRow] = [
         {

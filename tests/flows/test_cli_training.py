@@ -17,7 +17,8 @@ from models.data.dataset import CropDataset
 from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import settings_hash
 from storage.checkpoints import read_card
-from storage.layout import ModelLayout, StudyLayout, find_preprocessed
+from storage.layout import ModelLayout, find_preprocessed
+from storage.outputs import StudyLayout
 from storage.schemas import SPLIT
 from storage.tables import read_metadata, read_rows, write_table
 from storage.weights import read_weights, weights_to_bytes
@@ -117,7 +118,7 @@ def test_subset_sizes_give_a_learning_curve(
     result = reelcheck(*arguments)
     assert result.exit_code == 0, result.stderr
     study = StudyLayout(tmp_path)
-    cards = {name: read_card(study.model(name)) for name in ("4", "6", "all")}
+    cards = {name: read_card(ModelLayout(study.model_dir(name))) for name in ("4", "6", "all")}
     sizes = {name: sum(card.num_videos["train"].values()) for name, card in cards.items()}
     assert (sizes["4"], sizes["6"]) == (4, 6)
     assert sizes["all"] > 6
@@ -132,10 +133,11 @@ def test_subset_sizes_give_a_learning_curve(
     assert study.learning_curve_plot_path.read_bytes().startswith(b"\x89PNG")
     assert "Learning curve" in result.stdout
     # Only what is missing is trained.
-    times = {name: study.model(name).card_path.stat().st_mtime_ns for name in cards}
+    card_paths = [ModelLayout(study.model_dir(name)).card_path for name in cards]
+    times = [path.stat().st_mtime_ns for path in card_paths]
     assert reelcheck(*arguments[:-1], "4,5").exit_code == 0
-    assert {name: study.model(name).card_path.stat().st_mtime_ns for name in cards} == times
-    assert study.model("5").card_path.exists()
+    assert [path.stat().st_mtime_ns for path in card_paths] == times
+    assert ModelLayout(study.model_dir("5")).card_path.exists()
 
 
 @pytest.mark.slow
@@ -153,7 +155,7 @@ def test_ablation_trains_every_variant_and_tabulates_it(
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == names
     for row in rows:
-        card = read_card(study.model(row["name"].replace(" ", "-")))
+        card = read_card(ModelLayout(study.model_dir(row["name"].replace(" ", "-"))))
         assert float(row["val_auc"]) == card.validation["auc"]
         assert 0 <= float(row["test_auc_low"]) <= float(row["test_auc"])
         assert float(row["test_auc"]) <= float(row["test_auc_high"]) <= 1

@@ -6,8 +6,8 @@ import pytest
 
 from reelcheck.errors import StoreError
 from reelcheck.perturbations import DEFAULT_PERTURBATIONS
-from storage.layout import ModelLayout, StudyLayout, find_preprocessed, locate_preprocessed
-from storage.outputs import EvaluationLayout, ScoreLayout
+from storage.layout import ModelLayout, find_preprocessed, locate_preprocessed
+from storage.outputs import EvaluationLayout, ScoreLayout, StudyLayout
 from storage.schemas import MANIFEST
 from storage.tables import write_table
 
@@ -146,5 +146,5 @@ def test_what_an_unfinished_run_leaves_is_deleted_as_one_folder(tmp_path: Path) 
 
 def test_models_of_a_study_lie_beside_its_tables(tmp_path: Path) -> None:
     study = StudyLayout(tmp_path)
-    assert study.model("all") == ModelLayout(tmp_path / "all")
+    assert study.model_dir("all") == tmp_path / "all"
     assert {study.ablation_path.parent, study.learning_curve_path.parent} == {tmp_path}

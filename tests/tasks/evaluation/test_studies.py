@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from models.metrics.metrics import Interval
-from storage.layout import StudyLayout
+from storage.outputs import StudyLayout
 from tasks.evaluation.studies import (
     AblationRow,
     LearningPoint,

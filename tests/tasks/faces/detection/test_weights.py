@@ -27,9 +27,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(
-        "tasks.faces.detection.weights.user_cache_path", lambda name: tmp_path / "cache" / name
-    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")

@@ -1,0 +1,62 @@
+"""File and folder names in the user's own folders; no other module spells them.
+
+CACHE/weights/<name>/           one entry of the catalogue of published weights
+  model/                        the converted weights: a MODEL, or a backbone with source.json
+  download/                     what has come of a file that is being fetched
+  lock                          held while a process fetches; another one waits
+DATA/known_weights.json         hashes that first downloads had, by name
+
+CACHE and DATA are what the operating system gives each user for such files: ``~/.cache/reelcheck``
+and ``~/.local/share/reelcheck`` on Linux, unless ``XDG_CACHE_HOME`` and ``XDG_DATA_HOME`` name
+others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+from storage.layout import ModelLayout
+
+_NAME = "reelcheck"
+
+
+@dataclass(frozen=True)
+class CachedWeights:
+    """Paths of one entry of the catalogue."""
+
+    path: Path
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked while a process fetches."""
+        return self.path / "lock"
+
+    @property
+    def model(self) -> ModelLayout:
+        """The converted weights."""
+        return ModelLayout(self.path / "model")
+
+    @property
+    def download_dir(self) -> Path:
+        """Folder of the file while it is fetched."""
+        return self.path / "download"
+
+    def has_weights(self) -> bool:
+        """Whether the weights have been fetched and converted."""
+        return self.model.card_path.exists() or self.model.source_path.exists()
+
+
+def locate_cached_weights(name: str) -> CachedWeights:
+    """Locate the folder of an entry of the catalogue, whether or not it is there."""
+    return CachedWeights(user_cache_path(_NAME) / "weights" / name)
+
+
+def locate_known_weights() -> Path:
+    """Locate the record of the hashes of first downloads."""
+    return user_data_path(_NAME) / "known_weights.json"
+
+
+def locate_cached_file(name: str) -> Path:
+    """Locate a single file of the cache, such as the face detector's weights."""
+    return user_cache_path(_NAME) / name
