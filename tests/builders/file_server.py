@@ -31,6 +31,14 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
+    def do_HEAD(self) -> None:
+        """What the client of the Hugging Face hub asks first."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.state.content)))
+        self.send_header("ETag", self.server.state.etag or "")
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
+
     def do_GET(self) -> None:
         state = self.server.state
         state.ranges.append(self.headers.get("Range"))

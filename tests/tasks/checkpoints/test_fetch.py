@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ from reelcheck.errors import DownloadError, SettingsError, WeightsError
 from reelcheck.weights.catalogue import CatalogueEntry, load_catalogue
 from storage.fetched.cache import locate_cached_weights, locate_known_weights
 from storage.hashing import sha256_of
-from storage.weights import read_weights
+from storage.weights import read_weights, weights_to_bytes
 from tasks.checkpoints.fetch import describe_timm_weights, fetch_weights, list_pretrained
 
 MEMBER = "some_weights/models/some.pth"
@@ -263,6 +264,26 @@ def test_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> None:
     assert line.startswith("timm-test_resnet.r160_in1k: the hub does not give model.safetensors")
     assert "connect to the network" in line
     assert "--from FILE" in line
+
+
+def test_hub_gives_a_file_once_and_offline_ever_after(file: Path, tmp_path: Path) -> None:
+    published = tmp_path / "model.safetensors"
+    published.write_bytes(weights_to_bytes(torch.load(file, weights_only=True)))
+    with serve_file(published.read_bytes()) as server:
+        endpoint = server.url.rpartition("/")[0]
+        done = run_with_hub(tmp_path, HF_ENDPOINT=endpoint)
+        assert done.returncode == 0, done.stderr
+        assert server.ranges
+    assert json.loads(locate_known_weights().read_text(encoding="utf-8")) == {
+        "timm-test_resnet.r160_in1k": sha256_of(published)
+    }
+    shutil.rmtree(tmp_path / "cache")
+    # The hub's own cache has it still.
+    again = run_with_hub(tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    place = Path(again.stdout.strip())
+    given = torch.load(file, weights_only=True)
+    assert all(torch.equal(given[name], tensor) for name, tensor in read_weights(place).items())
 
 
 def test_timm_weights_are_described_by_timm() -> None:

@@ -64,6 +64,7 @@ class Case(NamedTuple):
 STORE, NO_STORE = "FOLDER/store", "FOLDER/none"
 PREPROCESS = "preprocess FOLDER/videos --store FOLDER/new"
 TRAIN = f"train {STORE} --out FOLDER/new"
+XCEPTION = "--set detector.backbone=legacy_xception"
 SCORE = "score FOLDER/videos --model FOLDER/model --out FOLDER/new"
 RETRAIN = "retrain FOLDER/videos --store FOLDER/new --registry FOLDER/new"
 REFUSED = (
@@ -93,12 +94,15 @@ REFUSED = (
     Case(f"{TRAIN} --pretrained --from-scratch", "give one of"),
     Case(f"{TRAIN} --devices 65", "num_devices = 65"),
     Case(f"{TRAIN} --init-from FOLDER/none.pth", "none.pth is not a file", 4),
+    Case(f"{TRAIN} --init-from efficientnet-lite0", "is for the backbone tf_efficientnet_lite0"),
+    Case(f"{TRAIN} --init-from dfbench-xception {XCEPTION}", "--accept-licence"),
     Case("export --model FOLDER/none", "no card.json"),
     Case("export --model FOLDER/model --out FOLDER/model.pth", "model.onnx"),
     Case(f"evaluate {STORE} --model FOLDER/none", "no card.json"),
     Case(f"evaluate {NO_STORE} --model FOLDER/model", "holds no manifest"),
     Case(f"evaluate {STORE} --model FOLDER/model --perturb fog", "unknown perturbation 'fog'"),
     Case("score FOLDER/videos --model FOLDER/none --out FOLDER/new", "no card.json"),
+    Case("score FOLDER/videos --model sbi-ff-c23 --out FOLDER/new", "--accept-licence"),
     Case("score FOLDER/none --model FOLDER/model --out FOLDER/new", "none does not exist"),
     Case("score @FOLDER/none --model FOLDER/model --out FOLDER/new", "none cannot be read"),
     Case(f"{SCORE} --set num_evidence_frames=99", "num_evidence_frames = '99'"),
@@ -115,7 +119,12 @@ REFUSED = (
     Case("weights import FOLDER/none.pth --out FOLDER/new --format timm", "--backbone NAME"),
     Case("weights import FOLDER/none.pth --out FOLDER/new --format sbi", "is not a file", 4),
     Case("weights import a.pth --out FOLDER/new --format timm --pixels 9", "takes any size"),
+    Case("weights show lite9", "no weights named 'lite9'"),
+    Case("weights fetch lite9", "no weights named 'lite9'"),
+    Case("weights fetch sbi-ff-c23", "--accept-licence"),
     Case("page --model FOLDER/none", "no card.json"),
+    Case("page --model sbi-ff-c23", "--accept-licence"),
+    Case("export --model efficientnet-lite0", "is a backbone, which has to be trained"),
     Case("serve --host 0.0.0.0", "PREFECT_SERVER_API_AUTH_STRING"),
     Case("deploy", "PREFECT_API_URL is not set"),
     Case("demo --out FOLDER/new --identities 13", "num_identities must be even"),
@@ -175,7 +184,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> Outcomes:
     words = [case.words.replace("FOLDER", str(folder)).split() for case in REFUSED]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PREFECT_API_URL", "PREFECT_SERVER_API_AUTH_STRING", "REELCHECK_FACE_MODEL"):
             patch.delenv(name, raising=False)
@@ -217,8 +226,12 @@ def test_what_is_wrong_is_told_in_one_line_before_anything_heavy_is_imported(
 
 
 def test_every_command_that_can_be_refused_is_among_the_cases(outcomes: Outcomes) -> None:
-    groups = {"", "models", "weights"}
-    named = {command for command in outcomes.helped if command not in groups | {"recipes"}}
+    others = {"", "models", "weights", "recipes", "weights list"}
+    named = {
+        command
+        for command in outcomes.helped
+        if command not in groups | {"recipes", "weights list"}
+    }
     tried = {command for command in named for case in REFUSED if case.words.startswith(command)}
     assert tried == named
 
