@@ -227,11 +227,7 @@ def test_what_is_wrong_is_told_in_one_line_before_anything_heavy_is_imported(
 
 def test_every_command_that_can_be_refused_is_among_the_cases(outcomes: Outcomes) -> None:
     others = {"", "models", "weights", "recipes", "weights list"}
-    named = {
-        command
-        for command in outcomes.helped
-        if command not in groups | {"recipes", "weights list"}
-    }
+    named = {command for command in outcomes.helped if command not in others}
     tried = {command for command in named for case in REFUSED if case.words.startswith(command)}
     assert tried == named
 
