@@ -187,7 +187,12 @@ def make_fold_store(
     """Make the same store under a split whose test videos are this fold."""
     own = StoreLayout(out / f"store{fold}" / layout.preprocessing_hash)
     own.path.mkdir(parents=True, exist_ok=True)
-    needed = (layout.settings_path, layout.videos_path, layout.manifest_path, layout.shards_dir)
+    features = layout.features_dir("").absolute()
+    features.mkdir(exist_ok=True)
+    needed = (
+        *(layout.settings_path, layout.videos_path, layout.manifest_path),
+        *(layout.shards_dir, features),
+    )
     for path in needed:
         link(own.path / path.name, path)
     rest = [row for row in split_rows if fold_of[row["video_id"]] != fold]

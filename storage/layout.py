@@ -7,6 +7,7 @@ STORE/
     shards/<shard>.<n>.arrow      crop files, from 0; a shard without faces has none
     shards/<shard>.sequences.parquet
     shards/<shard>.videos.parquet written last: marks the shard as done
+    features/<encoder>/<shard>.<hash>.safetensors  what a backbone that does not learn gives
     videos.parquet                one row per input file
     manifest.parquet              one row per crop sequence
     summary.json                  time and counts of the last run
@@ -99,6 +100,10 @@ class StoreLayout(LockedFolder):
     def summary_path(self) -> Path:
         """Counts and times of the last run."""
         return self.path / "summary.json"
+
+    def features_dir(self, encoder: str) -> Path:
+        """Folder of the features that one encoder gives; see ``models/data/features.py``."""
+        return self.path / "features" / encoder
 
     def crops_path(self, shard: str, crop_file: int) -> Path:
         """One of the crop files of a shard, by its number from 0."""

@@ -17,7 +17,7 @@ class Item:
     """One crop sequence as the input of a model."""
 
     frames_TCHW: Tensor
-    """uint8 RGB."""
+    """uint8 RGB; or the features (T, D) of a backbone that does not learn."""
     seconds_T: Tensor
     label: float
     """1 fake, 0 real; NaN unknown."""
@@ -30,7 +30,7 @@ class Batch:
     """B crop sequences, N frames in all."""
 
     frames_NCHW: Tensor
-    """All frames, sequence after sequence; uint8 RGB."""
+    """All frames, sequence after sequence; uint8 RGB, or their features (N, D)."""
     seconds_BT: Tensor
     """Times, padded with 0."""
     mask_BT: Tensor
@@ -54,8 +54,10 @@ def collate(items: Sequence[Item]) -> Batch:
     seconds_BT = torch.zeros(mask_BT.shape)
     seconds_BT[mask_BT] = torch.cat([item.seconds_T for item in items])
     frames_NCHW = torch.cat([item.frames_TCHW for item in items])
+    if frames_NCHW.ndim == 4:
+        frames_NCHW = frames_NCHW.contiguous(memory_format=torch.channels_last)
     return Batch(
-        frames_NCHW=frames_NCHW.contiguous(memory_format=torch.channels_last),
+        frames_NCHW=frames_NCHW,
         seconds_BT=seconds_BT,
         mask_BT=mask_BT,
         labels_B=torch.tensor([item.label for item in items]),

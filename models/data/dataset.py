@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.data.batching import Item
+from models.data.features import FeatureCache
 from models.data.self_blend import make_self_blend
 from models.data.transforms import augment
 from reelcheck.records import RGB
@@ -57,6 +59,7 @@ class CropDataset(Dataset[Item]):
         training: None: every frame, unchanged (evaluation). Settings of a training run: frames are
             drawn and changed as these say.
         seed: seed of the blends of evaluation.
+        features: give features from here in place of the frames, which are then not changed.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class CropDataset(Dataset[Item]):
         draws: Sequence[Draw] | None = None,
         training: TrainSettings | None = None,
         seed: int = 0,
+        features: FeatureCache | None = None,
     ) -> None:
         self._layout = layout
+        self._features = features
         self._rows = list(rows)
         self._draws = list(draws) if draws is not None else [Draw(n) for n in range(len(rows))]
         self._training = training
@@ -87,38 +92,49 @@ class CropDataset(Dataset[Item]):
     def __getitem__(self, key: int | Draw) -> Item:
         draw = key if isinstance(key, Draw) else self._draws[key]
         row = self._rows[draw.row]
-        crops_THWC = open_crops(self._layout.crops_path(row["shard"], row["crop_file"])).read(
-            row["crop_row"]
-        )
         seconds_T = np.asarray(row["pts_seconds"], np.float64)
-        keypoints_T62 = keypoints_of(row)
         # Seeded by the twin, not by the item: twins get the same frames and the same changes.
         generator = np.random.default_rng(
             digest(self._seed, draw.number, draw.repeat, self._keys[draw.row])
         )
+        kept = np.arange(len(seconds_T))
         if self._training is not None:
             kept = _draw_frames(len(seconds_T), self._training, generator)
-            crops_THWC, seconds_T = crops_THWC[kept], seconds_T[kept]
-            keypoints_T62 = keypoints_T62[kept] if keypoints_T62 is not None else None
-        if draw.look is not Look.PLAIN:
-            assert keypoints_T62 is not None  # the samplers blend no others
-            crops_THWC = self._blend(crops_THWC, keypoints_T62, draw)
-        # A copy: what was read is a read-only map of the file.
-        crops_TCHW = torch.from_numpy(crops_THWC.copy()).permute(0, 3, 1, 2)
-        if self._training is not None:
-            crops_TCHW = augment(
-                crops_TCHW,
-                self._training.augment,
-                keypoints_T62=keypoints_T62,
-                seed=int(generator.integers(2**63)),
-            )
+        frames = (
+            self._show_crops(draw, kept, generator)
+            if self._features is None
+            else self._features.read(row)[kept]
+        )
+        seconds_T = seconds_T[kept]
         label = _show_row(row, draw.look)["label"]
         return Item(
-            frames_TCHW=crops_TCHW,
+            frames_TCHW=frames,
             # Relative before float32: a late time stamp must not cost precision.
             seconds_T=torch.from_numpy(seconds_T - seconds_T[0]).float(),
             label=float("nan") if label is None else float(label),
             index=draw.row,
+        )
+
+    def _show_crops(
+        self, draw: Draw, kept: NDArray[np.int64], generator: np.random.Generator
+    ) -> Tensor:
+        """Read the crops (T, 3, S, S) at these positions, blended and changed as drawn."""
+        row = self._rows[draw.row]
+        crops = open_crops(self._layout.crops_path(row["shard"], row["crop_file"]))
+        crops_THWC = crops.read(row["crop_row"])[kept]
+        keypoints_T62 = keypoints_of(row)
+        keypoints_T62 = keypoints_T62[kept] if keypoints_T62 is not None else None
+        if draw.look is not Look.PLAIN:
+            assert keypoints_T62 is not None  # the samplers blend no others
+            crops_THWC = self._blend(crops_THWC, keypoints_T62, draw)
+        crops_TCHW = torch.from_numpy(crops_THWC).permute(0, 3, 1, 2)
+        if self._training is None:
+            return crops_TCHW
+        return augment(
+            crops_TCHW,
+            self._training.augment,
+            keypoints_T62=keypoints_T62,
+            seed=int(generator.integers(2**63)),
         )
 
     def _blend(self, crops_THWC: RGB, keypoints_T62: NDArray[np.float32], draw: Draw) -> RGB:

@@ -7,6 +7,7 @@ Only names are changed, except for the batch norms of torchvision's larger netwo
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -37,10 +38,12 @@ _TARGETS = {
     "lukemelas": re.compile(r"tf_efficientnet_(b[0-7]|lite[0-4])(\..+)?"),
     "torchvision": re.compile(r"(?:efficientnet_b([0-7])|efficientnetv2_([sml]))(\..+)?"),
     "timm": re.compile(r".+"),
+    "clip": re.compile(r"vit_base_patch16_clip_quickgelu_224(\..+)?"),
 }
 _TARGETS_IN_WORDS = {
     "lukemelas": "tf_efficientnet_b0 to _b7 and tf_efficientnet_lite0 to _lite4",
     "torchvision": "efficientnet_b0 to efficientnet_b7 and efficientnetv2_s, _m, _l",
+    "clip": "vit_base_patch16_clip_quickgelu_224",
 }
 
 _LUKEMELAS_BLOCKS = {
@@ -86,6 +89,20 @@ _TORCHVISION_BLOCKS = {
     "ConvBnAct": {"conv": "0.0", "bn1": "0.1"},
 }
 """Module inside a block, by timm's class of the block: timm's name -> the other library's."""
+_CLIP_MODULES = {
+    "patch_embed.proj": "embeddings.patch_embedding",
+    "norm_pre": "pre_layrnorm",
+    "norm": "post_layernorm",
+}
+_CLIP_BLOCK = {
+    "norm1": "layer_norm1",
+    "attn.qkv": "self_attn.qkv",
+    "attn.proj": "self_attn.out_proj",
+    "norm2": "layer_norm2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+_CLIP_PREFIX = "vision_model."
 
 
 def convert_backbone(weights: Mapping[str, Tensor], backbone_name: str, naming: Naming) -> Weights:
@@ -114,6 +131,8 @@ def convert_backbone(weights: Mapping[str, Tensor], backbone_name: str, naming: 
     their_module, classifiers = _NAMINGS[naming](backbone)
     sources = {key: _translate_key(key, their_module) for key in wanted}
     given = strip_wrappers(weights, _WRAPPERS)
+    if naming == "clip":
+        given = _shape_clip_as_timm(given)
     given = {key: v for key, v in given.items() if key.rpartition(".")[0] not in classifiers}
     _check(given, {sources[key]: value for key, value in wanted.items()}, backbone_name, naming)
     renamed = {key: given.get(source, wanted[key]) for key, source in sources.items()}
@@ -192,10 +211,44 @@ def _name_timm(backbone: nn.Module) -> _Names:
     return str, {classifiers} if isinstance(classifiers, str) else set(classifiers)
 
 
+def _name_clip(backbone: nn.Module) -> _Names:
+    table = {ours: _CLIP_PREFIX + theirs for ours, theirs in _CLIP_MODULES.items()}
+    blocks = backbone.get_submodule("blocks")
+    for number, _ in blocks.named_children():
+        for ours, theirs in _CLIP_BLOCK.items():
+            table[f"blocks.{number}.{ours}"] = f"{_CLIP_PREFIX}encoder.layers.{number}.{theirs}"
+    return table.__getitem__, {"visual_projection"}
+
+
+def _shape_clip_as_timm(weights: Weights) -> Weights:
+    """Join query, key and value, and give the embeddings timm's leading axes; the rest stays.
+
+    The tensors keep CLIP's names but for those of the two embeddings, which are timm's.
+    """
+    embeddings = {
+        "embeddings.class_embedding": ("cls_token", (1, 1, -1)),
+        "embeddings.position_embedding.weight": ("pos_embed", (1, 197, -1)),
+    }
+    shaped: Weights = {}
+    for name, tensor in weights.items():
+        own = name.removeprefix(_CLIP_PREFIX)
+        if own in embeddings:
+            ours, shape = embeddings[own]
+            shaped[ours] = tensor.reshape(shape)
+        elif ".self_attn.q_proj." in name:
+            parts = [weights.get(name.replace(".q_proj.", f".{x}_proj.")) for x in "qkv"]
+            joined = [part for part in parts if part is not None]
+            shaped[name.replace(".q_proj.", ".qkv.")] = torch.cat(joined)
+        elif ".self_attn.k_proj." not in name and ".self_attn.v_proj." not in name:
+            shaped[name] = tensor
+    return shaped
+
+
 _NAMINGS: dict[Naming, Callable[[nn.Module], _Names]] = {
     "lukemelas": _name_lukemelas,
     "torchvision": _name_torchvision,
     "timm": _name_timm,
+    "clip": _name_clip,
 }
 
 

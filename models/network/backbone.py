@@ -21,7 +21,7 @@ def create_backbone(name: str, *, padding: PaddingSettings | None = None) -> nn.
         SettingsError: timm knows no such model, or its padding cannot be changed.
     """
     require_backbone(name)
-    backbone = timm.create_model(name, num_classes=0, global_pool="avg")
+    backbone = timm.create_model(name, num_classes=0)
     assert isinstance(backbone, nn.Module)
     if padding is not None:
         apply_padding(backbone, padding)

@@ -31,7 +31,7 @@ class Detector(nn.Module):
 
     def __init__(self, settings: DetectorSettings, *, freeze_batch_norm: bool = False) -> None:
         super().__init__()
-        self.input_pixels = settings.input_pixels
+        self.settings = settings
         self.freeze_batch_norm = freeze_batch_norm
         self.backbone = create_backbone(settings.backbone, padding=settings.padding)
         dim = find_feature_dim(self.backbone)
@@ -75,7 +75,9 @@ class Detector(nn.Module):
         return _detect(self, batch)
 
     def encode(self, frames_NCHW: Tensor) -> Tensor:
-        """Compute the features (N, D) of uint8 frames."""
+        """Compute the features (N, D) of uint8 frames; features stay what they are."""
+        if frames_NCHW.ndim == 2:
+            return frames_NCHW
         features_ND: Tensor = self.backbone(self.to_input(frames_NCHW))
         return features_ND
 
@@ -89,7 +91,7 @@ class Detector(nn.Module):
     def to_input(self, frames_NCHW: Tensor) -> Tensor:
         """Resize uint8 frames where the settings say so, and normalise them for the backbone."""
         x_NCHW = frames_NCHW.to(self.mean_C11.dtype)
-        size = self.input_pixels
+        size = self.settings.input_pixels
         if size is not None and x_NCHW.shape[-1] != size:
             x_NCHW = F.interpolate(x_NCHW, (size, size), mode="bilinear", antialias=True)
         return (x_NCHW - self.mean_C11) / self.std_C11

@@ -4,8 +4,9 @@ from typing import Literal, get_args
 
 from reelcheck.errors import SettingsError
 
-Naming = Literal["lukemelas", "torchvision", "timm"]
-"""Names of an ImageNet network's tensors; lukemelas: the library ``efficientnet_pytorch``."""
+Naming = Literal["lukemelas", "torchvision", "timm", "clip"]
+"""Names of a network's tensors; lukemelas: the library ``efficientnet_pytorch``; clip: the picture
+encoder of CLIP in the library ``transformers``."""
 DetectorFormat = Literal["sbi", "dfbench", "dfdc", "polimi"]
 """Projects that publish whole detectors; see ``models/interop/published.py``."""
 WeightsFormat = Literal[Naming, DetectorFormat]

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from models.interop.convert import convert_backbone
+from models.interop.onnx_weights import read_onnx_weights
 from models.interop.published import PUBLISHED, convert_detector
 from models.metrics.aggregation import AGGREGATIONS
 from reelcheck.card import UNCALIBRATED, ModelCard, WeightsSource
@@ -86,7 +87,7 @@ def import_weights(
 def _import_backbone(
     file: Path, out: Path, naming: Naming, backbone: str, origin: CatalogueEntry | None
 ) -> None:
-    given = read_weights(file)
+    given = read_onnx_weights(file) if file.suffix == ".onnx" else read_weights(file)
     with _name_file_in_errors(file):
         weights = weights_to_bytes(convert_backbone(given, backbone, naming))
     _refuse_other_model(out, model_id=None)

@@ -28,6 +28,7 @@ from storage.rows import EpochRow, LogRow, ManifestRow, ValidationRow
 from storage.schemas import LOG
 from storage.tables import write_csv
 from storage.weights import Weights, read_weights, weights_to_bytes
+from tasks.training.features import encode_once, has_fixed_features
 from tasks.training.rows import TrainingRows
 from tasks.training.start import InitialWeights, load_initial_weights
 
@@ -80,8 +81,11 @@ def train_member(
     detector = Detector(settings.detector, freeze_batch_norm=settings.effective_freeze_batch_norm)
     if initial is not None:
         load_initial_weights(detector, initial.weights, initial.source.file_name)
+    features = None
+    if has_fixed_features(settings):
+        features = encode_once(layout, [*rows.train, *rows.val], detector)
     val_draws = list_blend_draws(rows.val) if settings.self_blend == 1 else None
-    val_set = CropDataset(layout, rows.val, draws=val_draws, seed=settings.seed)
+    val_set = CropDataset(layout, rows.val, draws=val_draws, seed=settings.seed, features=features)
     phases: list[PhaseSummary] = []
     log: list[LogRow] = []
     weights: Weights = {}
@@ -90,7 +94,7 @@ def train_member(
         if result is None:
             first_epoch = len(log)
             data = TrainingData(
-                train_set=CropDataset(layout, rows.train, training=settings),
+                train_set=CropDataset(layout, rows.train, training=settings, features=features),
                 val_set=val_set,
                 sampler=EpochSampler(rows.train, settings, first_epoch=first_epoch),
                 pos_weight=_choose_pos_weight(rows.train, settings),

@@ -41,7 +41,9 @@ def run_member(layout: StoreLayout, model: ModelLayout, settings: TrainSettings)
     """Unlike the task, this leaves the checkpoints of the phases where they are."""
     manifest = read_rows(layout.manifest_path, MANIFEST)
     parts = choose_training_rows(manifest, read_rows(layout.split_path, SPLIT), settings)
-    return train_member(layout, model, parts, settings, EngineSettings(), fingerprint="{}")
+    return train_member(
+        layout, model, parts, settings, EngineSettings(), initial=None, fingerprint="{}"
+    )
 
 
 @pytest.fixture(scope="module")
