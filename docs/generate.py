@@ -1,8 +1,8 @@
 """Write the reference pages from the code, so that they cannot be wrong.
 
-``python docs/generate.py`` writes ``commands.md``, ``settings.md`` and ``tables.md``; with
-``--check`` it writes nothing and exits with 1 if a page is stale. ``tests/test_docs.py`` does the
-same check.
+``python docs/generate.py`` writes ``commands.md``, ``settings.md``, ``tables.md`` and
+``catalogue.md``; with ``--check`` it writes nothing and exits with 1 if a page is stale.
+``tests/test_docs.py`` does the same check.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import flows.cli.main  # noqa: F401 - adds the commands
 from flows.cli.app import app
 from reelcheck import config, errors, page_config, train_config
 from reelcheck.settings import Settings
+from reelcheck.weights.catalogue import CatalogueEntry, load_catalogue
 from storage import schemas
 from storage.columns import SCHEMA_VERSION, Table
 
@@ -61,6 +62,7 @@ def generate_pages() -> dict[str, str]:
         "commands.md": describe_commands(),
         "settings.md": describe_settings(),
         "tables.md": describe_tables(),
+        "catalogue.md": describe_catalogue(),
     }
 
 
@@ -312,6 +314,37 @@ def _say_arrow(kind: pa.DataType) -> str:
     if pa.types.is_fixed_size_binary(kind):
         return f"{kind.byte_width} bytes"
     return "record" if pa.types.is_struct(kind) else str(kind)
+
+
+def describe_catalogue() -> str:
+    """Return the page of published weights, by kind."""
+    parts = [
+        "# Catalogue of published weights",
+        NOTE,
+        "[Weights of others](weights.md) explains the commands. *Checked on* says whether the "
+        "converted network was compared with the original implementation on the published file, or "
+        "on random weights of the same names only. A size or a hash that is missing was not "
+        "published where anybody could read it; the hash of the first download is recorded.",
+    ]
+    entries = load_catalogue().values()
+    for kind, title in (("backbone", "Backbones to train from"), ("detector", "Detectors")):
+        parts += [f"## {title}"]
+        for entry in entries:
+            if entry.kind == kind:
+                parts += [f"### `{entry.name}`", render_table(("", ""), list(_entry_rows(entry)))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry_rows(entry: CatalogueEntry) -> Iterator[tuple[str, str]]:
+    size = "" if entry.num_bytes is None else f", {entry.num_bytes / 1e6:.1f} MB"
+    source = entry.source.model_dump(exclude={"kind"})
+    yield "network", f"`{entry.backbone}`, {entry.pixels} px{size}"
+    yield "trained on", entry.trained_on
+    yield "published figure", entry.published
+    yield "licence", f"{entry.licence}; commercial use: {entry.commercial_use}"
+    yield "source", f"{entry.source.kind}: " + ", ".join(f"`{value}`" for value in source.values())
+    yield "checked on", entry.conversion_checked_on
+    yield "read at", "; ".join(entry.cites)
 
 
 def read_notes(source: str) -> dict[str, str]:

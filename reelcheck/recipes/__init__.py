@@ -1,12 +1,14 @@
 """Recipes: settings that belong together, under a name.
 
 A recipe is a TOML file in this folder: ``description``, ``[preprocess]``, ``[train]``, and where it
-changes only some of another's settings, ``based_on``.
+changes only some of another's settings, ``based_on``. The folder ``fast`` holds small variants for
+trying things out.
 """
 
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from reelcheck.config import PreprocessSettings
@@ -28,9 +30,7 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Names of all recipes, sorted."""
-    suffix = ".toml"
-    found = (file.name for file in files(__name__).iterdir())
-    return sorted(name.removesuffix(suffix) for name in found if name.endswith(suffix))
+    return sorted(_find_files())
 
 
 def load_recipe(name: str) -> Recipe:
@@ -54,6 +54,14 @@ def load_recipe(name: str) -> Recipe:
     )
 
 
+def _find_files() -> dict[str, Traversable]:
+    """Find the file of each recipe, by its name."""
+    folder = files(__name__)
+    found = [*folder.iterdir(), *(folder / "fast").iterdir()]
+    suffix = ".toml"
+    return {file.name.removesuffix(suffix): file for file in found if file.name.endswith(suffix)}
+
+
 def _changed(defaults: AnySettings, changes: dict[str, Any]) -> AnySettings:
     values = defaults.model_dump()
     merge(values, changes)
@@ -61,7 +69,7 @@ def _changed(defaults: AnySettings, changes: dict[str, Any]) -> AnySettings:
 
 
 def _document(name: str) -> dict[str, Any]:
-    document = tomllib.loads((files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+    document = tomllib.loads(_find_files()[name].read_text(encoding="utf-8"))
     values = _document(document.pop("based_on")) if "based_on" in document else {}
     merge(values, document)
     return values

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "TrainingError": 2,
     "MismatchError": 3,
     "FaceModelError": 4,
+    "DownloadError": 4,
     "WeightsError": 4,
     "ExportError": 4,
     "WorkerError": 4,

@@ -1,7 +1,6 @@
 """Recipes: each is what it says, and its fast variant is the same thing made small."""
 
 import re
-from importlib.resources import files
 
 import pytest
 
@@ -10,7 +9,11 @@ from reelcheck.errors import SettingsError
 from reelcheck.recipes import load_recipe, recipe_names
 from reelcheck.settings import Settings
 from reelcheck.train_config import HeadLayer, Phase
+from tasks.checkpoints.fetch import list_pretrained
+from tasks.training.features import has_fixed_features
 
+CPU_NAMES = ("clip-linear", "clip-transformer", "lite-frames", "lite-transformer")
+"""Recipes that a CPU trains in minutes: they need no fast variant."""
 NAMES = (
     "b0-kfold",
     "b0-phases",
@@ -28,9 +31,7 @@ IMAGE = ("b0-kfold", "b0-phases", "b4-image", "v2s-image")
 
 
 def test_recipes_are_exactly_these_each_with_a_fast_variant() -> None:
-    assert set(recipe_names()) == {*NAMES, *FAST.values()}
-    stored = {file.name for file in files("reelcheck.recipes").iterdir()}
-    assert {f"{name}.toml" for name in recipe_names()} <= stored
+    assert set(recipe_names()) == {*NAMES, *CPU_NAMES, *FAST.values()}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -58,6 +59,23 @@ def test_unknown_recipe_is_named_with_those_that_exist(name: str) -> None:
 def test_recipe_starts_from_pretrained_weights_and_its_fast_variant_from_none(name: str) -> None:
     assert load_recipe(name).train.pretrained
     assert not load_recipe(FAST[name]).train.starts_from_weights
+
+
+@pytest.mark.parametrize("name", CPU_NAMES)
+def test_cpu_recipes_start_from_weights_of_the_package_index(name: str) -> None:
+    train = load_recipe(name).train
+    assert train.pretrained
+    first, *_ = list_pretrained(train.detector.backbone)
+    assert first.source.kind == "wheel"
+    assert (train.detector.pixel_mean, train.detector.pixel_std) == (
+        first.pixel_mean,
+        first.pixel_std,
+    )
+
+
+@pytest.mark.parametrize("name", ["clip-linear", "clip-transformer"])
+def test_clip_does_not_learn_so_its_features_are_computed_once(name: str) -> None:
+    assert has_fixed_features(load_recipe(name).train)
 
 
 @pytest.mark.parametrize("name", IMAGE)
