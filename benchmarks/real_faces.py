@@ -34,23 +34,30 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import cross_val_predict
 
+from models.data.dataset import CropDataset
+from models.metrics.aggregation import aggregate_videos
 from models.metrics.metrics import bootstrap_auc, bootstrap_auc_difference
+from models.metrics.verdict import calibrate_score
+from models.network.detector import Detector
+from models.training.inference import score_sequences
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
 from reelcheck.records import RGB
 from reelcheck.settings import load_settings
 from reelcheck.train_config import TrainSettings
 from storage.atomic import write_text
+from storage.checkpoints import read_card
 from storage.crops import CropWriter, read_sequence
 from storage.layout import ModelLayout, StoreLayout, find_preprocessed
+from storage.rows import SplitRow
 from storage.schemas import MANIFEST, SPLIT
-from storage.tables import Row, read_rows, write_table
-from tasks.evaluation.predictions import choose_evaluation_layout, load_or_predict_rows
-from tasks.evaluation.unseen import read_unseen_videos
+from storage.tables import read_rows, write_table
+from tasks.checkpoints.torch_model import load_detector
 from tasks.splits.labelled import label_files, read_files
 from tasks.splits.shortcuts import make_metadata_model, read_metadata_table
 from tasks.splits.split import assign_splits, hash_split
 from tasks.splits.ties import find_likenesses
+from tasks.training.features import encode_once, has_fixed_features
 from tasks.training.rows import make_fold_splits
 from tasks.training.train import train
 
@@ -144,7 +151,7 @@ def level_crop(crop_HWC: RGB) -> RGB:
     side = crop_HWC.shape[0]
     small = cv2.resize(crop_HWC, (_LEVEL_PIXELS,) * 2, interpolation=cv2.INTER_AREA)
     _, file = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _LEVEL_QUALITY])
-    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+    decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR_RGB))
     return np.asarray(cv2.resize(decoded, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
@@ -154,7 +161,7 @@ def link(path: Path, target: Path) -> None:
         path.symlink_to(target.resolve())
 
 
-def read_connected_videos(layout: StoreLayout) -> list[Row]:
+def read_connected_videos(layout: StoreLayout) -> list[SplitRow]:
     """Read one row per labelled video with crops; its split does not matter."""
     rows = assign_splits(
         label_files(*read_files(layout)),
@@ -164,9 +171,9 @@ def read_connected_videos(layout: StoreLayout) -> list[Row]:
     return [row for row in rows if row["has_crops"]]
 
 
-def make_outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dict[str, int]:
+def make_outer_folds(split_rows: list[SplitRow], *, num_folds: int, seed: int) -> dict[str, int]:
     """Assign each video id the fold that scores it; groups are never divided."""
-    rows = [{**row, "split": "train"} for row in split_rows]
+    rows: list[SplitRow] = [{**row, "split": "train"} for row in split_rows]
     return {
         row["video_id"]: fold
         for fold, dealt in enumerate(make_fold_splits(rows, folds=num_folds, seed=seed))
@@ -177,7 +184,7 @@ def make_outer_folds(split_rows: list[Row], *, num_folds: int, seed: int) -> dic
 
 def make_fold_store(
     layout: StoreLayout,
-    split_rows: list[Row],
+    split_rows: list[SplitRow],
     fold_of: dict[str, int],
     fold: int,
     out: Path,
@@ -198,21 +205,30 @@ def make_fold_store(
     rest = [row for row in split_rows if fold_of[row["video_id"]] != fold]
     inner = make_outer_folds(rest, num_folds=6, seed=seed)
     splits = {video: "val" if number == 0 else "train" for video, number in inner.items()}
-    rows = [{**row, "split": splits.get(row["video_id"], "test")} for row in split_rows]
+    rows: list[SplitRow] = [
+        {**row, "split": splits.get(row["video_id"], "test")} for row in split_rows
+    ]
     write_table(own.split_path, rows, SPLIT, metadata={"split_hash": hash_split(rows)})
     return own
 
 
 def score_held_out(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
-    """Score every test video."""
-    output = choose_evaluation_layout(store, model, split="test", out=None)
-    known = read_unseen_videos(store, model, split="test")
-    rows = load_or_predict_rows(store, model, known, output)
-    return {row["video_id"]: row["score"] for row in rows}
+    """Score every test video, from features that are kept where the backbone did not learn."""
+    card = read_card(model)
+    assert card.training is not None
+    held_out = {r["video_id"] for r in read_rows(store.split_path, SPLIT) if r["split"] == "test"}
+    rows = [r for r in read_rows(store.manifest_path, MANIFEST) if r["video_id"] in held_out]
+    detector = load_detector(model.path, card.model_id)
+    features = None
+    if isinstance(detector, Detector) and has_fixed_features(card.training):
+        features = encode_once(store, rows, detector)
+    dataset = CropDataset(store, rows, features=features)
+    logits = aggregate_videos(score_sequences(detector, dataset), card.aggregation)
+    return {video: calibrate_score(logit, card.calibration) for video, logit in logits.items()}
 
 
 def score_by_metadata(
-    layout: StoreLayout, split_rows: list[Row], fold_of: dict[str, int]
+    layout: StoreLayout, split_rows: list[SplitRow], fold_of: dict[str, int]
 ) -> dict[str, float]:
     """Scores of a model that sees how a file was made and not what it shows."""
     table = read_metadata_table(layout)
@@ -228,7 +244,7 @@ def score_by_metadata(
 def measure(
     scores: dict[str, float],
     metadata: dict[str, float],
-    split_rows: list[Row],
+    split_rows: list[SplitRow],
     fold_of: dict[str, int],
 ) -> dict[str, Any]:
     """Measure the pooled AUC, its distance from metadata's, and the mean AUC within a fold."""

@@ -180,7 +180,7 @@ def make_piece(number: int, start: int, numbers: Numbers, rng: np.random.Generat
     first_V = draw(number, numbers.face_bits, FACE_CHANGE, rng)
     change_C11 = rng.uniform(*COPY_BITS, (num_copies, 1, 1)) / (8 * FINGERPRINT_BYTES)
     for bits_V in (frames_V, first_V):
-        bits_V[number - num_copies :] = change(bits_V[originals], change_C11, rng)
+        bits_V[number - num_copies :] = flip_bits(bits_V[originals], change_C11, rng)
     columns = {name: [own.get(name) for own in labels] for name in LABEL_COLUMNS}
     known: dict[str, Any] = {"path": names, "video_id": ids, **columns}
     like = numbers.videos.take(rng.integers(0, len(numbers.videos), number))
@@ -228,13 +228,14 @@ def draw(
     """Fingerprints (number, HASHES, bits): those of one video have much in common."""
     common_V1B = rng.random((number, 1, len(frequencies_B)), np.float32) < frequencies_B
     common_VHB = np.repeat(common_V1B, HASHES, axis=1)
-    return change(common_VHB, rng.uniform(*change, (number, 1, 1)), rng)
+    return flip_bits(common_VHB, rng.uniform(*change, (number, 1, 1)), rng)
 
 
-def change(bits_VHB: Bits, share_V11: NDArray[np.float64], rng: np.random.Generator) -> Bits:
+def flip_bits(bits_VHB: Bits, share_V11: NDArray[np.float64], rng: np.random.Generator) -> Bits:
     """Flip a share of the bits."""
     limit_V11 = np.round(share_V11 * 256).astype(np.uint16)
-    return bits_VHB ^ (rng.integers(0, 256, bits_VHB.shape, np.uint8) < limit_V11)
+    flips_VHB: Bits = rng.integers(0, 256, bits_VHB.shape, np.uint8) < limit_V11
+    return bits_VHB ^ flips_VHB
 
 
 def make_lists(bits_VHB: Bits) -> pa.Array:

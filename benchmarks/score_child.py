@@ -171,7 +171,7 @@ def measure_forward(model: str) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from models.interop.runtime import OnnxRuntime, OpenVINORuntime, encode_all
+    from models.interop.runtime import OnnxRuntime, OpenVINORuntime, Runtime, encode_all
     from models.interop.torch_runtime import TorchRuntime
     from storage.layout import ModelLayout
     from tasks.checkpoints.torch_model import load_detector
@@ -182,7 +182,7 @@ def measure_forward(model: str) -> dict[str, Any]:
     eager = TorchRuntime(detector)
     eager.batch_size = NUM_FRAMES
     files = (layout.encoder_path, layout.head_path)
-    runtimes = {
+    runtimes: dict[str, Runtime] = {
         "eager": eager,
         "openvino": OpenVINORuntime(*files, num_threads=1),
         "onnxruntime": OnnxRuntime(*files, num_threads=1),

@@ -30,6 +30,7 @@ from reelcheck.records import CropSequence
 from reelcheck.train_config import AugmentSettings, TrainSettings
 from storage.crops import CropWriter
 from storage.layout import StoreLayout
+from storage.rows import ManifestRow
 from storage.schemas import MANIFEST
 from storage.tables import Row, read_rows, write_table
 
@@ -134,7 +135,7 @@ class Trainee:
 
     def step(self, batch: Batch) -> None:
         """As in training: loss, gradients, clipping, weights."""
-        self.loss(batch).backward()
+        self.loss(batch).backward()  # type: ignore[no-untyped-call]  # torch's
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.detector.parameters(), self.clip_norm)
         self.optimiser.step()
@@ -304,7 +305,7 @@ def _make_loader(
 
 
 @lru_cache(maxsize=1)
-def _read_rows(store: Path) -> list[Row]:
+def _read_rows(store: Path) -> list[ManifestRow]:
     rows = read_rows(StoreLayout(store).manifest_path, MANIFEST)
     return [row for row in rows if row["label"] is not None]
 
