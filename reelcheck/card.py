@@ -100,6 +100,11 @@ class ModelCard(Settings):
     notes: tuple[str, ...] = ()
     """Warnings for readers, such as that the data was synthetic."""
 
+    @property
+    def shares_backbone(self) -> bool:
+        """Whether all members have the same backbone, because it did not learn."""
+        return self.training is not None and not self.training.trains_backbone
+
 
 def require_same_preprocessing(card: ModelCard, wanted: PreprocessSettings | None) -> None:
     """Make sure that a model sees pixels like those that it was trained on.

@@ -217,6 +217,11 @@ class TrainSettings(Settings):
         return self.pretrained or self.init_from is not None
 
     @property
+    def trains_backbone(self) -> bool:
+        """Whether any phase lets a layer of the backbone learn."""
+        return any(phase.backbone_share for phase in self.phases)
+
+    @property
     def effective_freeze_batch_norm(self) -> bool:
         """Whether batch norms are frozen, with the default for these starting weights."""
         if self.freeze_batch_norm is not None:

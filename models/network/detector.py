@@ -4,7 +4,7 @@ Pixels -> backbone (each frame) -> head (the frames of a sequence).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from models.data.batching import Batch
 from models.network.backbone import create_backbone, find_feature_dim, list_layers
 from models.network.heads import Detection, FrameHead, TransformerHead, average_detections
 from reelcheck.train_config import DetectorSettings
+
+Weights = dict[str, Tensor]
 
 
 class Detector(nn.Module):
@@ -34,12 +36,8 @@ class Detector(nn.Module):
         self.settings = settings
         self.freeze_batch_norm = freeze_batch_norm
         self.backbone = create_backbone(settings.backbone, padding=settings.padding)
-        dim = find_feature_dim(self.backbone)
-        self.head: TransformerHead | FrameHead = (
-            FrameHead(dim, settings.head, dropout=settings.head_dropout)
-            if settings.transformer is None
-            else TransformerHead(dim, settings.transformer)
-        )
+        self.feature_dim = find_feature_dim(self.backbone)
+        self.head = create_head(self.feature_dim, settings)
         # Settings, not weights: they are in the card, not in the checkpoint.
         self.mean_C11: Tensor
         self.std_C11: Tensor
@@ -128,6 +126,61 @@ class Ensemble(nn.Module):
         for member in self.members:
             assert isinstance(member, Detector)
             yield member
+
+
+class HeadEnsemble(Ensemble):
+    """Several heads on one backbone, which did not learn; its logits are the means of theirs."""
+
+    def __init__(self, settings: DetectorSettings, *, num_members: int) -> None:
+        nn.Module.__init__(self)
+        self.first = Detector(settings)
+        self.others = nn.ModuleList(
+            create_head(self.first.feature_dim, settings) for _ in range(num_members - 1)
+        )
+
+    def encode(self, frames_NCHW: Tensor) -> Tensor:
+        """Compute the features of the one backbone."""
+        return self.first.encode(frames_NCHW)
+
+    def classify_features(
+        self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor
+    ) -> Detection:
+        """Classify features of ``encode`` by the mean of all heads."""
+        return average_detections(
+            [head(features_BTD, seconds_BT, mask_BT) for head in (self.first.head, *self.others)]
+        )
+
+
+def create_ensemble(
+    settings: DetectorSettings, *, num_members: int, shares_backbone: bool
+) -> Ensemble:
+    """Create an ensemble whose members share their backbone, or have one each."""
+    kind = HeadEnsemble if shares_backbone else Ensemble
+    return kind(settings, num_members=num_members)
+
+
+def join_members(members: Sequence[Weights], *, shares_backbone: bool) -> Weights:
+    """Join the weights of single detectors to those of an ensemble.
+
+    Args:
+        members: weights of each detector.
+        shares_backbone: all have the same backbone, which is kept once.
+    """
+    if not shares_backbone:
+        return {f"members.{n}.{k}": v for n, own in enumerate(members) for k, v in own.items()}
+    joined = {f"first.{name}": tensor for name, tensor in members[0].items()}
+    for number, own in enumerate(members[1:]):
+        for name, tensor in own.items():
+            if name.startswith("head."):
+                joined[f"others.{number}.{name.removeprefix('head.')}"] = tensor
+    return joined
+
+
+def create_head(dim: int, settings: DetectorSettings) -> TransformerHead | FrameHead:
+    """Create the head of a detector for features of ``dim`` numbers."""
+    if settings.transformer is None:
+        return FrameHead(dim, settings.head, dropout=settings.head_dropout)
+    return TransformerHead(dim, settings.transformer)
 
 
 def _detect(detector: Detector | Ensemble, batch: Batch) -> Detection:

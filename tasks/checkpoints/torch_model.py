@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from models.network.detector import Detector, Ensemble
+from models.network.detector import Detector, Ensemble, create_ensemble
 from models.training.inference import choose_device
 from reelcheck.errors import MismatchError
 from storage.checkpoints import read_card
@@ -26,7 +26,9 @@ def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
     layout = ModelLayout(path)
     card = read_card(layout)
     detector = (
-        Ensemble(card.detector, num_members=card.num_members)
+        create_ensemble(
+            card.detector, num_members=card.num_members, shares_backbone=card.shares_backbone
+        )
         if card.num_members > 1
         else Detector(card.detector)
     )

@@ -22,7 +22,7 @@ from storage.weights import weights_to_bytes
 def has_fixed_features(settings: TrainSettings) -> bool:
     """Whether a crop has the same features in every epoch of a run."""
     return (
-        all(phase.backbone_share == 0 for phase in settings.phases)
+        not settings.trains_backbone
         and settings.starts_from_weights
         and settings.self_blend == 0
         and not any(settings.augment.model_dump().values())

@@ -18,6 +18,7 @@ from models.metrics.aggregation import aggregate_videos
 from models.metrics.calibration import choose_aggregation, fit_calibration
 from models.metrics.metrics import compute_metrics
 from models.metrics.verdict import calibrate_score
+from models.network.detector import join_members
 from models.training.engine import describe_devices, read_node_rank
 from reelcheck.card import Aggregation, ModelCard
 from reelcheck.config import PreprocessSettings
@@ -147,11 +148,10 @@ def _train_one(
 def _join_folds(run: _Run, model: ModelLayout, split_rows: Sequence[SplitRow]) -> ModelCard:
     """Join all folds to one model; a video's logit is that of the fold that had not seen it."""
     folds = [model.fold(number) for number in range(run.settings.folds or 0)]
-    weights = {
-        f"members.{number}.{name}": tensor
-        for number, fold in enumerate(folds)
-        for name, tensor in read_weights(fold.weights_path).items()
-    }
+    weights = join_members(
+        [read_weights(fold.weights_path) for fold in folds],
+        shares_backbone=not run.settings.trains_backbone,
+    )
     joined = Trained(
         weights=weights,
         phases=tuple(phase for fold in folds for phase in read_card(fold).phases),

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms import v2
 
 from models.data.batching import Batch, Item, collate
-from models.network.detector import Detector, Ensemble
+from models.network.detector import Detector, Ensemble, create_ensemble, join_members
 from models.network.heads import Detection, FrameHead, TransformerHead
 from reelcheck.train_config import DetectorSettings, TransformerSettings
 
@@ -192,6 +192,31 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(small: MakeDetector, k
     for name in ("logits_B", "frame_logits_BT", "frame_weights_BT"):
         mean = np.mean([getattr(part, name).numpy() for part in parts], axis=0)
         np.testing.assert_allclose(getattr(found, name).numpy(), mean, atol=TOLERANCE)
+
+
+@HEADS
+def test_heads_on_one_backbone_answer_as_their_detectors_do(kind: Kind) -> None:
+    transformer = TransformerSettings(feature_dim=16, depth=1, num_heads=2)
+    settings = DetectorSettings(
+        backbone="test_resnet", transformer=None if kind == "frames" else transformer
+    )
+    torch.manual_seed(0)
+    members = [Detector(settings).eval() for _ in range(3)]
+    for member in members[1:]:
+        member.backbone.load_state_dict(members[0].backbone.state_dict())
+    weights = join_members([m.state_dict() for m in members], shares_backbone=True)
+    shared = create_ensemble(settings, num_members=3, shares_backbone=True).eval()
+    shared.load_state_dict(weights)
+    backbone = [name for name in weights if ".backbone." in name]
+    assert len(backbone) == len(members[0].backbone.state_dict())
+    apart = create_ensemble(settings, num_members=3, shares_backbone=False).eval()
+    apart.load_state_dict(join_members([m.state_dict() for m in members], shares_backbone=False))
+    batch = collate(items())
+    found, expected = detect(shared, batch), detect(apart, batch)
+    for name in ("logits_B", "frame_logits_BT", "frame_weights_BT"):
+        ours, theirs = getattr(found, name).numpy(), getattr(expected, name).numpy()
+        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
+    assert shared.encode(batch.frames_NCHW).shape[1] * 3 == apart.encode(batch.frames_NCHW).shape[1]
 
 
 @given(shift=st.integers(-1000, 1000))

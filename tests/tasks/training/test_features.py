@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 import torch
 
+from models.data.dataset import CropDataset
 from models.data.features import FeatureCache
 from models.network.detector import Detector
+from models.training.inference import score_sequences
 from reelcheck.train_config import DetectorSettings, TrainSettings
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.rows import ManifestRow
 from storage.schemas import MANIFEST, VALIDATION
 from storage.tables import read_rows
 from storage.weights import weights_to_bytes
+from tasks.checkpoints.torch_model import load_detector
 from tasks.training.features import encode_once, has_fixed_features, name_encoder
 from tasks.training.train import train
 
@@ -81,6 +85,25 @@ def test_features_are_computed_once(
     train(layout, ModelLayout(tmp_path / "two"), changed)
     assert files_of(layout) == before
     assert {frames.ndim for frames in seen} == {2}
+
+
+def test_folds_share_the_backbone_that_did_not_learn(
+    layout: StoreLayout, frozen: TrainSettings, tmp_path: Path
+) -> None:
+    model = ModelLayout(tmp_path / "model")
+    card = train(layout, model, frozen.model_copy(update={"folds": 2}))
+    assert (card.num_members, card.shares_backbone) == (2, True)
+    rows = read_rows(layout.manifest_path, MANIFEST)
+    dataset = CropDataset(layout, rows)
+    together, *apart = (
+        [s.logit for s in score_sequences(load_detector(m.path, read_card(m).model_id), dataset)]
+        for m in (model, model.fold(0), model.fold(1))
+    )
+    torch.testing.assert_close(
+        torch.tensor(together), torch.tensor(apart).mean(0), atol=1e-5, rtol=0
+    )
+    largest = max(m.weights_path.stat().st_size for m in (model.fold(0), model.fold(1)))
+    assert model.weights_path.stat().st_size < 1.5 * largest
 
 
 @pytest.mark.parametrize(
