@@ -38,7 +38,7 @@ from models.data.dataset import CropDataset
 from models.metrics.aggregation import aggregate_videos
 from models.metrics.metrics import bootstrap_auc, bootstrap_auc_difference
 from models.metrics.verdict import calibrate_score
-from models.network.detector import Detector
+from models.network.detector import Detector, HeadEnsemble
 from models.training.inference import score_sequences
 from reelcheck.config import SplitSettings
 from reelcheck.recipes import load_recipe
@@ -220,8 +220,9 @@ def score_held_out(store: StoreLayout, model: ModelLayout) -> dict[str, float]:
     rows = [r for r in read_rows(store.manifest_path, MANIFEST) if r["video_id"] in held_out]
     detector = load_detector(model.path, card.model_id)
     features = None
-    if isinstance(detector, Detector) and has_fixed_features(card.training):
-        features = encode_once(store, rows, detector)
+    encoder = detector.first if isinstance(detector, HeadEnsemble) else detector
+    if isinstance(encoder, Detector) and has_fixed_features(card.training):
+        features = encode_once(store, rows, encoder)
     dataset = CropDataset(store, rows, features=features)
     logits = aggregate_videos(score_sequences(detector, dataset), card.aggregation)
     return {video: calibrate_score(logit, card.calibration) for video, logit in logits.items()}
