@@ -77,6 +77,8 @@ class ModelCard(Settings):
     detector: DetectorSettings
     num_members: Annotated[int, Field(ge=1)] = 1
     """Number of detectors whose mean logit is the prediction: one, or one per fold."""
+    shares_backbone: bool = False
+    """Whether the members have one backbone, because it did not learn."""
     training: TrainSettings | None
     """How the model was trained; None: its weights were imported."""
     source: WeightsSource | None = None
@@ -101,9 +103,13 @@ class ModelCard(Settings):
     """Warnings for readers, such as that the data was synthetic."""
 
     @property
-    def shares_backbone(self) -> bool:
-        """Whether all members have the same backbone, because it did not learn."""
-        return self.training is not None and not self.training.trains_backbone
+    def began_with(self) -> str:
+        """What training started from, in words."""
+        start = self.initial_weights
+        if start is None:
+            return "random weights"
+        licence = f" (licence: {start.licence})" if start.licence else ""
+        return f"weights of {start.catalogue_name or start.file_name}{licence}"
 
 
 def require_same_preprocessing(card: ModelCard, wanted: PreprocessSettings | None) -> None:

@@ -131,9 +131,11 @@ class TrainSettings(Settings):
     detector: DetectorSettings = DetectorSettings()
     """Architecture of the detector."""
     pretrained: bool = False
-    """Start the backbone from timm's ImageNet weights, which come from the Hugging Face hub."""
+    """Start the backbone from published weights: those in the user's cache, those of the catalogue,
+    those of timm on the Hugging Face hub."""
     init_from: Path | None = None
-    """Start from a local file of weights: .safetensors, or .pth of plain tensors."""
+    """Start from a file of weights (.safetensors, or .pth of plain tensors), a folder that holds
+    some, or a name of the catalogue."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = (Phase(),)
     """Phases in their order; each starts from the best epoch of the previous phase."""
     folds: Annotated[int, Field(ge=2, le=50)] | None = None

@@ -59,12 +59,11 @@ def require_store(store: str, preprocessing: str | None, *, recipe: str | None =
 def find_model(model: str) -> str:
     """Find a complete model of this version; a name of the catalogue stands for its folder.
 
-    What the catalogue names is fetched on first use. A URL is looked at later.
+    A URL is looked at later.
 
     Raises:
         StoreError: there is no such model.
-        SettingsError: the catalogue's name is one of a backbone, or its licence wants consent.
-        DownloadError: the weights cannot be fetched.
+        SettingsError: the catalogue's name is one of a backbone, or has not been fetched.
     """
     from storage.checkpoints import read_card
 
@@ -79,9 +78,7 @@ def find_model(model: str) -> str:
         cached = locate_cached_weights(model)
         if not cached.has_weights():
             require_accepted_licence(entry, is_accepted=False)
-            from tasks.checkpoints.fetch import fetch_weights
-
-            fetch_weights(entry)
+            raise SettingsError(f"{model} is not here yet; run: reelcheck weights fetch {model}")
         model = str(cached.model.path)
     read_card(ModelLayout(Path(model)))
     return model

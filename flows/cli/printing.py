@@ -267,8 +267,8 @@ def print_details(details: "Details") -> None:
         "validation AUC": _figure(version.validation_auc),
         "threshold": f"{card.calibration.threshold:.3f} ({card.calibration.threshold_rule})",
     }
-    if card.training is not None and card.training.init_from is not None:
-        rows["began with"] = str(card.training.init_from)
+    if card.training is not None:
+        rows["began with"] = card.began_with
     rows |= {"note": "; ".join(card.notes)} if card.notes else {}
     for name, text in rows.items():
         table.add_row(name, escape(text))

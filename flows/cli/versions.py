@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
-from flows.cli.checks import require_labelled_source
+from flows.cli.checks import require_initial_weights, require_labelled_source
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -31,7 +31,7 @@ from flows.cli.printing import (
 from reelcheck.config import GateSettings
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
-from storage.refusals import find_weights_file, require_versions
+from storage.refusals import require_versions
 
 models = typer.Typer(help="Versions of a model, and which one is in use.", no_args_is_help=True)
 app.add_typer(models, name="models")
@@ -96,8 +96,7 @@ def retrain(
         base=chosen.engine if chosen else None,
     )
     require_labelled_source(source, labels)
-    if settings.init_from is not None:
-        find_weights_file(settings.init_from)
+    require_initial_weights(settings)
 
     from flows.retrain import retrain as run_flow
     from storage.layout import RegistryLayout

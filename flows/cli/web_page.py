@@ -11,6 +11,8 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.checks import find_model
+from reelcheck.errors import SettingsError
+from reelcheck.locations import is_url
 
 
 @app.command()
@@ -52,6 +54,9 @@ def page(
     from flows.cli.printing import console
     from reelcheck.page_config import PageSettings
 
+    for name in model or []:
+        if is_url(name):
+            raise SettingsError(f"{name} is a URL; give a checkpoint folder of this machine")
     settings = PageSettings(
         models=tuple(Path(find_model(name)).resolve() for name in model or []),
         registry=registry and registry.resolve(),

@@ -4,13 +4,18 @@ A file per shard, named after its content: what was damaged is not read but comp
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file, save
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from reelcheck.errors import StoreError
 from storage.atomic import write_bytes
 from storage.hashing import sha256_of
 from storage.layout import StoreLayout
@@ -30,49 +35,65 @@ class FeatureCache:
 
     def __init__(self, layout: StoreLayout, key: str) -> None:
         self._folder = layout.features_dir(key)
+        self._path_of: dict[str, Path] = {}
 
     def read(self, row: ManifestRow) -> Tensor:
-        """Read the features (T, D) of a sequence, which must be there."""
+        """Read the features (T, D) of a sequence.
+
+        Raises:
+            StoreError: they are not there any more.
+        """
         path = self._find_file(row["shard"])
-        assert path is not None
-        return _load(path)[row["sequence_id"]]
+        try:
+            features_TD: Tensor = _open(path).get_tensor(row["sequence_id"])
+        except (OSError, TypeError, SafetensorError) as error:
+            raise StoreError(
+                f"features in {self._folder} have gone ({error}); run the command again"
+            ) from error
+        return features_TD
 
     def list_missing(self, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-        """List the rows of shards in which a feature is missing or damaged."""
-        missing: set[str] = set()
-        for row in rows:
-            path = self._find_file(row["shard"])
-            if path is None or row["sequence_id"] not in _load(path):
-                missing.add(row["shard"])
-        return [row for row in rows if row["shard"] in missing]
+        """List the rows whose features are missing or damaged."""
+        known = {shard: self._list_ids(shard) for shard in {row["shard"] for row in rows}}
+        return [row for row in rows if row["sequence_id"] not in known[row["shard"]]]
 
     def write(self, shard: str, features_of: Mapping[str, Tensor]) -> None:
-        """Write the features of a shard: sequence id -> (T, D), beside those that are there."""
+        """Write features of a shard, sequence id -> (T, D), beside those that are there."""
         before = self._find_file(shard)
-        known = dict(_load(before)) if before is not None else {}
+        known = {name: _open(before).get_tensor(name) for name in self._list_ids(shard)}
         content = save({**known, **{name: t.contiguous() for name, t in features_of.items()}})
         digest = hashlib.sha256(content).hexdigest()[:_NUM_DIGITS]
         path = self._folder / f"{shard}.{digest}{_SUFFIX}"
         write_bytes(path, content)
-        _is_whole.cache_clear()  # a damaged file may have had the same name
+        self._path_of[shard] = path
         if before is not None and before != path:
-            before.unlink()
+            before.unlink(missing_ok=True)
+
+    @contextmanager
+    def hold_lock(self) -> Iterator[None]:
+        """Hold the right to write; another run that wants it waits, and then finds the features."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / "lock"):
+            self._path_of.clear()  # what was found before may have been replaced
+            yield
+
+    def _list_ids(self, shard: str) -> frozenset[str]:
+        path = self._find_file(shard)
+        return frozenset() if path is None else frozenset(_open(path).keys())
 
     def _find_file(self, shard: str) -> Path | None:
         """Find the file of a shard; one whose content is not what its name says is deleted."""
-        for path in self._folder.glob(f"{shard}.*{_SUFFIX}"):
-            if _is_whole(path):
-                return path
-            path.unlink()
-        return None
+        if shard not in self._path_of:
+            for path in self._folder.glob(f"{shard}.*{_SUFFIX}"):
+                digits = path.name.removesuffix(_SUFFIX).rpartition(".")[2]
+                if sha256_of(path)[:_NUM_DIGITS] == digits:
+                    self._path_of[shard] = path
+                    break
+                path.unlink(missing_ok=True)
+        return self._path_of.get(shard)
 
 
-@lru_cache(maxsize=4096)
-def _is_whole(path: Path) -> bool:
-    digits = path.name.removesuffix(_SUFFIX).rpartition(".")[2]
-    return sha256_of(path)[:_NUM_DIGITS] == digits
-
-
-@lru_cache(maxsize=64)
-def _load(path: Path) -> Mapping[str, Tensor]:
-    return load_file(path)
+@cache
+def _open(path: Path | None) -> Any:
+    """Open a file, of which only what is asked for is read."""
+    return safe_open(path, framework="pt")

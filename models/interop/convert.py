@@ -226,15 +226,15 @@ def _shape_clip_as_timm(weights: Weights) -> Weights:
     The tensors keep CLIP's names but for those of the two embeddings, which are timm's.
     """
     embeddings = {
-        "embeddings.class_embedding": ("cls_token", (1, 1, -1)),
-        "embeddings.position_embedding.weight": ("pos_embed", (1, 197, -1)),
+        "embeddings.class_embedding": ("cls_token", 2),
+        "embeddings.position_embedding.weight": ("pos_embed", 1),
     }
     shaped: Weights = {}
     for name, tensor in weights.items():
         own = name.removeprefix(_CLIP_PREFIX)
         if own in embeddings:
-            ours, shape = embeddings[own]
-            shaped[ours] = tensor.reshape(shape)
+            ours, num_axes = embeddings[own]
+            shaped[ours] = tensor[(None,) * num_axes]
         elif ".self_attn.q_proj." in name:
             parts = [weights.get(name.replace(".q_proj.", f".{x}_proj.")) for x in "qkv"]
             joined = [part for part in parts if part is not None]

@@ -7,6 +7,7 @@ weights alone lose little: with a scale per output channel, at most 0.4 % of its
 they are taken out, and the network computes with floats, which gives the same features everywhere.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx.checker import ValidationError
 
 from reelcheck.errors import WeightsError
 
 _QUANTISED = "MatMulInteger"
+_UNREADABLE = (DecodeError, OSError, ValueError, TypeError, LookupError, ValidationError)
+"""Exceptions for damaged files, and for those of another kind."""
 
 
 def read_onnx_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -31,47 +35,48 @@ def read_onnx_weights(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: the file is no such file, or is damaged.
     """
     try:
-        graph = onnx.load(path, load_external_data=False).graph
-        arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    except (DecodeError, OSError, ValueError, TypeError) as error:
+        weights = _collect_weights(onnx.load(path, load_external_data=False).graph)
+    except _UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"cannot read weights from {path}: {reason}") from error
-    weights = {name: a for name, a in arrays.items() if a.dtype == np.float32}
-    readers: dict[str, onnx.NodeProto] = {}
-    for node in graph.node:
-        readers |= dict.fromkeys(node.input, node)
-    makers = {output: node for node in graph.node for output in node.output}
-    for node in graph.node:
-        if node.op_type == _QUANTISED:
-            name = node.name.strip("/").rpartition("/")[0].replace("/", ".")
-            scale = _find_scale(node, arrays, readers, makers, path)
-            matrix, zero = (arrays[node.input[place]].astype(np.float32) for place in (1, 3))
-            weights[f"{name}.weight"] = ((matrix - zero) * weights.pop(scale)).T
+        raise WeightsError(
+            f"cannot read weights from {path} ({reason}); give a file of floats, or one that "
+            "onnxruntime.quantization.quantize_dynamic has made, with its weights inside"
+        ) from error
     if not weights:
         raise WeightsError(f"{path} holds no weights")
     return {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
 
 
+def _collect_weights(graph: onnx.GraphProto) -> dict[str, NDArray[np.float32]]:
+    arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    weights = {name: a for name, a in arrays.items() if a.dtype == np.float32}
+    readers = {name: node for node in graph.node for name in node.input}
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type == _QUANTISED:
+            name = node.name.strip("/").rpartition("/")[0].replace("/", ".")
+            scale = weights.pop(_find_scale(node, arrays, readers, makers))
+            matrix, zero = (arrays[node.input[place]].astype(np.float32) for place in (1, 3))
+            weights[f"{name}.weight"] = ((matrix - zero) * scale).T
+    return weights
+
+
 def _find_scale(
     node: onnx.NodeProto,
-    arrays: dict[str, NDArray[np.generic]],
-    readers: dict[str, onnx.NodeProto],
-    makers: dict[str, onnx.NodeProto],
-    path: Path,
+    arrays: Mapping[str, NDArray[np.generic]],
+    readers: Mapping[str, onnx.NodeProto],
+    makers: Mapping[str, onnx.NodeProto],
 ) -> str:
     """Find the name of the scale of a quantised product's weights.
 
     The product is cast to float and multiplied by the product of two scales: that of the
     activations, which is computed, and that of the weights, which the file holds.
+
+    Raises:
+        LookupError: the product is not scaled so.
     """
-    try:
-        scaled = readers[readers[node.output[0]].output[0]]
-        scales = [name for mid in scaled.input for name in makers[mid].input if name in arrays]
-        scale: str
-        (scale,) = scales
-    except (LookupError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: the scale of the weights of {node.name!r} cannot be found; give a file that "
-            "onnxruntime.quantization.quantize_dynamic has made, or one of floats"
-        ) from error
-    return scale
+    scaled = readers[readers[node.output[0]].output[0]]
+    scales = [name for mid in scaled.input for name in makers[mid].input if name in arrays]
+    if len(scales) != 1:
+        raise LookupError(f"the product {node.name!r} has no scale of its own")
+    return str(scales[0])

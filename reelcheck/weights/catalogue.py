@@ -17,7 +17,6 @@ from reelcheck.settings import Settings, validated
 from reelcheck.weights.formats import DETECTOR_FORMATS, WeightsFormat
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-HashBegin = Annotated[str, Field(pattern="^[0-9a-f]{8,63}$")]
 
 
 class WheelSource(Settings):
@@ -78,9 +77,9 @@ class CatalogueEntry(Settings):
     """Standard deviation likewise."""
     num_bytes: Annotated[int, Field(gt=0)] | None = None
     """Size of the file; None: not known."""
-    sha256: Sha256 | HashBegin | None = None
-    """Hash of the file, or the digits of it that are known; None: that of the first download is
-    recorded, and must be the same ever after."""
+    sha256: Sha256 | None = None
+    """Hash of the file; None: that of the first download is recorded, and must be the same ever
+    after."""
     conversion_checked_on: Literal["published file", "random weights"]
     """What the converted network was compared on with the original implementation."""
     source: Annotated[WheelSource | HubSource | UrlSource | PageSource, Field(discriminator="kind")]

@@ -1,10 +1,10 @@
 """File and folder names in the user's own folders; no other module spells them.
 
 CACHE/weights/<name>/           one entry of the catalogue of published weights
-  model/                        the converted weights: a MODEL, or a backbone with source.json
+  <name>/                       the converted weights: a MODEL, or a backbone with source.json
   download/                     what has come of a file that is being fetched
   lock                          held while a process fetches; another one waits
-DATA/known_weights.json         hashes that first downloads had, by name
+DATA/known_weights/<name>       hash that the first download of an entry had
 
 CACHE and DATA are what the operating system gives each user for such files: ``~/.cache/reelcheck``
 and ``~/.local/share/reelcheck`` on Linux, unless ``XDG_CACHE_HOME`` and ``XDG_DATA_HOME`` name
@@ -35,7 +35,7 @@ class CachedWeights:
     @property
     def model(self) -> ModelLayout:
         """The converted weights."""
-        return ModelLayout(self.path / "model")
+        return ModelLayout(self.path / self.path.name)
 
     @property
     def download_dir(self) -> Path:
@@ -52,9 +52,9 @@ def locate_cached_weights(name: str) -> CachedWeights:
     return CachedWeights(user_cache_path(_NAME) / "weights" / name)
 
 
-def locate_known_weights() -> Path:
-    """Locate the record of the hashes of first downloads."""
-    return user_data_path(_NAME) / "known_weights.json"
+def locate_known_hash(name: str) -> Path:
+    """Locate the record of the hash that the first download of an entry had."""
+    return user_data_path(_NAME) / "known_weights" / name
 
 
 def locate_cached_file(name: str) -> Path:

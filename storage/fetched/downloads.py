@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -25,8 +26,12 @@ _MAX_BYTES = 16 * 2**30
 _SILENCE_SECONDS = 60.0
 _CHUNK_BYTES = 2**18
 _RANGE_NOT_SATISFIABLE = 416
-_BROKEN = (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError)
-"""Exceptions of a network that fails; any other OSError is one of writing."""
+_BROKEN = (
+    *(urllib.error.URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError),
+    ValueError,
+)
+"""Exceptions of a network that fails, or of an address that is none; any other OSError is one of
+writing."""
 
 
 def download_url(url: str, target: Path, *, num_bytes: int | None = None) -> None:
@@ -54,6 +59,8 @@ def download_url(url: str, target: Path, *, num_bytes: int | None = None) -> Non
             is_rest = answer.status == 206
             begun = part.stat().st_size if is_rest else 0
             total = _find_total(answer, begun)
+            if (total or 0) > _MAX_BYTES:
+                raise DownloadError(f"{url} has {total} bytes, more than {_MAX_BYTES}")
             if num_bytes is not None and total is not None and total != num_bytes:
                 raise DownloadError(f"{url} has {total} bytes instead of {num_bytes}")
             if not is_rest:
@@ -116,14 +123,18 @@ def take_wheel_member(wheel: Path, member: str, target: Path) -> None:
     """Take one file out of a wheel, which is a ZIP file.
 
     Raises:
-        DownloadError: the wheel holds no such file.
-        zipfile.BadZipFile: it is no wheel.
+        DownloadError: the file is no wheel, or is damaged, or holds no such file.
     """
-    with zipfile.ZipFile(wheel) as archive, atomic_path(target) as temporary:
-        if member not in archive.namelist():
-            raise DownloadError(f"{wheel.name} holds no {member}")
-        with archive.open(member) as source, temporary.open("wb") as file:
-            shutil.copyfileobj(source, file)
+    try:
+        with zipfile.ZipFile(wheel) as archive, atomic_path(target) as temporary:
+            if member not in archive.namelist():
+                raise DownloadError(f"{wheel.name} holds no {member}")
+            if archive.getinfo(member).file_size > _MAX_BYTES:
+                raise DownloadError(f"{member} has more than {_MAX_BYTES} bytes")
+            with archive.open(member) as source, temporary.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DownloadError(f"{wheel} is no wheel, or is damaged ({error})") from error
 
 
 def download_hub_file(repo: str, file: str, *, revision: str) -> Path:

@@ -26,7 +26,7 @@ from storage.object_store.lease import LEASE, hold_lease
 from storage.object_store.objects import ObjectFolder, fetch
 from storage.scratch import make_scratch_folder
 
-_STAYS_HERE = {"lock", "lock.json", "unfinished", "tensorboard"}
+_STAYS_HERE = {"lock", "lock.json", "unfinished", "tensorboard", "features"}
 """Files and folders that belong to a run on one machine."""
 
 

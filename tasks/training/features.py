@@ -40,6 +40,14 @@ def encode_once(
         detector: its backbone is used, as in evaluation; the head is not.
     """
     cache = FeatureCache(layout, name_encoder(detector))
+    with cache.hold_lock():
+        _encode_missing(layout, rows, detector, cache)
+    return cache
+
+
+def _encode_missing(
+    layout: StoreLayout, rows: Sequence[ManifestRow], detector: Detector, cache: FeatureCache
+) -> None:
     shards: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in cache.list_missing(rows):
         shards[row["shard"]].append(row)
@@ -53,15 +61,13 @@ def encode_once(
             for number, row in enumerate(own):
                 frames_TCHW = dataset[number].frames_TCHW
                 with torch.inference_mode():
-                    features_TD = detector.encode(frames_TCHW.to(device)).cpu()
-                features_of[row["sequence_id"]] = features_TD
+                    features_of[row["sequence_id"]] = detector.encode(frames_TCHW.to(device)).cpu()
                 bar.update(len(frames_TCHW))
             cache.write(shard, features_of)
-    return cache
 
 
 def name_encoder(detector: Detector) -> str:
-    """Name everything that decides the features of a crop: weights, padding, normalisation."""
+    """Name what decides the features of a crop: weights, padding, size, normalisation."""
     own = {name: getattr(detector.settings, name) for name in _INPUT_SETTINGS}
     text = json.dumps(DetectorSettings(**own).model_dump(mode="json"), sort_keys=True)
     weights = weights_to_bytes(detector.backbone.state_dict())

@@ -18,7 +18,7 @@ from models.data.sampling import EpochSampler, list_blend_draws
 from models.network.detector import Detector
 from models.training.inference import choose_device, score_sequences
 from models.training.training import PhaseResult, TrainingData, fit_phase
-from reelcheck.card import PhaseSummary
+from reelcheck.card import PhaseSummary, WeightsSource
 from reelcheck.errors import MismatchError
 from reelcheck.settings import differences
 from reelcheck.train_config import EngineSettings, TrainSettings
@@ -46,6 +46,8 @@ class Trained:
     """Validation sequences with their logits."""
     phases: tuple[PhaseSummary, ...] = ()
     num_members: int = 1
+    initial: WeightsSource | None = None
+    """Origin of the weights that training started from."""
 
 
 def train_member(
@@ -119,6 +121,7 @@ def train_member(
     scored = score_sequences(detector, val_set)
     return Trained(
         weights=weights,
+        initial=None if initial is None else initial.source,
         phases=tuple(phases),
         log=log,
         validation=[

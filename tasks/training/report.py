@@ -198,8 +198,7 @@ def _list_settings(result: TrainingResult) -> Iterable[tuple[str, Any]]:
         f"{transformer.feature_dim}",
     )
     if card.training is not None:
-        start = card.training.init_from and f"weights of {card.training.init_from.name}"
-        yield "began with", start or ("ImageNet" if card.training.pretrained else "random weights")
+        yield "began with", card.began_with
         yield "best epoch by", f"validation {card.training.select_by}"
         yield "seed", card.training.seed
     yield "detectors", card.num_members

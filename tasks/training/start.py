@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.network.detector import Detector
 from reelcheck.card import WeightsSource
-from reelcheck.errors import DownloadError, WeightsError
+from reelcheck.errors import DownloadError, SettingsError, WeightsError
 from reelcheck.train_config import TrainSettings
 from reelcheck.weights.catalogue import CatalogueEntry, load_catalogue, require_backbone_of_entry
 from storage.checkpoints import read_card
@@ -84,15 +84,14 @@ def load_initial_weights(detector: Detector, weights: Weights, origin: str | Pat
 def _fetch_first(entries: list[CatalogueEntry], settings: TrainSettings) -> InitialWeights:
     problems: list[str] = []
     for entry in entries:
-        if entry.commercial_use != "allowed":
-            _log.warning(
-                "%s: commercial use is %s (licence: %s)",
-                *(entry.name, entry.commercial_use, entry.licence),
-            )
         try:
-            return _read_fetched(fetch_weights(entry, accept_licence=True), entry, settings)
+            return _read_fetched(fetch_weights(entry), entry, settings)
         except DownloadError as error:
             problems.append(str(error))
+        except SettingsError:
+            problems.append(
+                f"{entry.name}: commercial use is {entry.commercial_use} (licence: {entry.licence})"
+            )
     reason = "; ".join(problems) or "neither the catalogue nor timm names any"
     raise WeightsError(
         f"pretrained weights of {settings.detector.backbone} cannot be had ({reason}). Otherwise "
@@ -120,17 +119,22 @@ def _read_local(path: Path) -> InitialWeights:
 
 
 def _describe_source(path: Path, file: Path) -> WeightsSource:
-    """Describe weights by what lies beside them; of a file alone, only its name is known."""
+    """Describe weights by what lies beside them; of a file alone, name and hash are known.
+
+    A model that was trained here keeps the licence of what it started from.
+    """
     layout = ModelLayout(path)
+    licence = None
     if path.is_dir() and layout.source_path.exists():
         return WeightsSource.model_validate_json(layout.source_path.read_text(encoding="utf-8"))
     if path.is_dir() and layout.card_path.exists():
         card = read_card(layout)
         if card.source is not None:
             return card.source
+        licence = None if card.initial_weights is None else card.initial_weights.licence
     return WeightsSource(
         format=file.suffix.removeprefix("."),
-        file_name=file.name,
+        file_name=file.relative_to(path.parent).as_posix(),
         file_sha256=sha256_of(file),
-        licence=None,
+        licence=licence,
     )

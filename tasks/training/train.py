@@ -148,12 +148,19 @@ def _train_one(
 def _join_folds(run: _Run, model: ModelLayout, split_rows: Sequence[SplitRow]) -> ModelCard:
     """Join all folds to one model; a video's logit is that of the fold that had not seen it."""
     folds = [model.fold(number) for number in range(run.settings.folds or 0)]
+    initial = {read_card(fold).initial_weights for fold in folds}
+    if len(initial) > 1:
+        raise MismatchError(
+            f"the folds in {model.path} started from different weights; delete that folder, or "
+            "give another --out folder"
+        )
     weights = join_members(
         [read_weights(fold.weights_path) for fold in folds],
         shares_backbone=not run.settings.trains_backbone,
     )
     joined = Trained(
         weights=weights,
+        initial=initial.pop(),
         phases=tuple(phase for fold in folds for phase in read_card(fold).phases),
         log=[row for fold in folds for row in read_csv(fold.log_path, LOG)],
         validation=[row for fold in folds for row in read_rows(fold.validation_path, VALIDATION)],
@@ -177,11 +184,12 @@ def _write(
         model_id=sha256(data).hexdigest()[:12],
         detector=run.settings.detector,
         num_members=trained.num_members,
+        shares_backbone=trained.num_members > 1 and not run.settings.trains_backbone,
         training=run.settings,
         preprocessing=PreprocessSettings.model_validate_json(stored),
         preprocessing_hash=run.layout.preprocessing_hash,
         split_hash=run.split_hash,
-        initial_weights=run.initial.source if run.initial else None,
+        initial_weights=trained.initial,
         calibration=calibration,
         aggregation=videos.aggregation,
         phases=trained.phases,
@@ -282,6 +290,7 @@ def _describe_run(run: _Run, split_rows: Sequence[SplitRow]) -> str:
             "settings": run.settings.model_dump(mode="json"),
             "preprocessing": run.layout.preprocessing_hash,
             "split": hash_split(split_rows),
+            "initial_weights": None if run.initial is None else run.initial.source.file_sha256,
         },
         indent=2,
     )

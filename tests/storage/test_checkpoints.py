@@ -250,7 +250,10 @@ def test_read_card_of_another_kind_is_refused(tmp_path: Path, change: dict[str, 
         read_card(layout)
 
 
-OPTIONAL = {"card_version", "num_members", "source", "initial_weights", "phases", "notes"}
+OPTIONAL = {
+    *("card_version", "num_members", "shares_backbone", "source", "initial_weights"),
+    *("phases", "notes"),
+}
 
 
 @pytest.mark.parametrize("name", sorted(ModelCard.model_fields.keys() - OPTIONAL))

@@ -84,7 +84,7 @@ def test_name_of_the_catalogue_is_a_model_once_it_is_fetched(
     missing = reelcheck("export", "--model", "dfbench-xception", "--out", tmp_path / "m.onnx")
     assert missing.exit_code == 2
     assert "--accept-licence" in missing.stderr
-    cached = tmp_path / "cache" / "reelcheck" / "weights" / "dfbench-xception" / "model"
+    cached = tmp_path / "cache" / "reelcheck" / "weights" / "dfbench-xception" / "dfbench-xception"
     tiny.save_model(cached)
     seen: list[Path] = []
     monkeypatch.setattr(

@@ -99,5 +99,5 @@ def test_integers_without_a_scale_are_refused(file: Path, tmp_path: Path) -> Non
         if node.op_type == "Cast":
             node.output[0] = "elsewhere"
     onnx.save(model, small)
-    with pytest.raises(WeightsError, match="the scale of the weights of '/net/fc1"):
+    with pytest.raises(WeightsError, match="cannot read weights"):
         read_onnx_weights(small)

@@ -134,11 +134,6 @@ def test_damaged_file_is_computed_again(layout: StoreLayout, tiny: Any) -> None:
     path.rename(path.with_name("kept"))
     path.write_bytes(content)
     again = FeatureCache(layout, name_encoder(detector))
-    # Each process hashes a file once, when it first reads it; this one has done so.
-    from models.data.features import _is_whole, _load
-
-    _is_whole.cache_clear()
-    _load.cache_clear()
     missing = again.list_missing(rows)
     assert {row["shard"] for row in missing} == {path.name.partition(".")[0]}
     assert not path.exists()

@@ -150,7 +150,7 @@ def test_file_of_that_name_goes_before_the_catalogue(
     found = find_initial_weights(tiny.training.model_copy(update={"init_from": Path("some")}))
     assert found is not None
     assert found.source.catalogue_name is None
-    assert found.source.file_name == "model.safetensors"
+    assert found.source.file_name == "some/model.safetensors"
 
 
 def test_weights_of_the_catalogue_for_another_backbone(
