@@ -185,7 +185,8 @@ def test_torchvision(theirs: str, ours: str, random_network: RandomNetwork) -> N
     random_network(network, pictures(64, num=12))
     backbone = converted(network, ours, "torchvision")
     for pixels in (64, 77):
-        assert difference(backbone, network, pixels) < 1e-9
+        # The deepest random networks amplify the rounding of the batch norms' epsilon to 1e-8.
+        assert difference(backbone, network, pixels) < 1e-7
 
 
 def test_timm_as_it_is(random_network: RandomNetwork) -> None:
