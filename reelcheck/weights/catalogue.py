@@ -98,6 +98,17 @@ class CatalogueEntry(Settings):
         return self
 
     @property
+    def url(self) -> str | None:
+        """Address of the source; None: a package index, of which every machine has its own."""
+        match self.source:
+            case UrlSource(url=url) | PageSource(url=url):
+                return url
+            case HubSource(repo=repo):
+                return f"https://huggingface.co/{repo}"
+            case WheelSource():
+                return None
+
+    @property
     def file_name(self) -> str:
         """Name of the file that the source gives."""
         match self.source:

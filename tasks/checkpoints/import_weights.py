@@ -111,7 +111,7 @@ def _describe_source(
         file_name=file.name,
         file_sha256=sha256_of(file),
         licence=licence if origin is None else origin.licence,
-        url=url if origin is None else origin.cites[0],
+        url=url if origin is None else origin.url,
         catalogue_name=None if origin is None else origin.name,
     )
 
