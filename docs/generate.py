@@ -1,8 +1,7 @@
 """Write the reference pages from the code, so that they cannot be wrong.
 
-``python docs/generate.py`` writes ``commands.md``, ``settings.md``, ``tables.md`` and
-``catalogue.md``; with ``--check`` it writes nothing and exits with 1 if a page is stale.
-``tests/test_docs.py`` does the same check.
+``python docs/generate.py`` writes them; with ``--check`` it writes nothing and exits with 1 if a
+page is stale. ``tests/test_docs.py`` does the same check.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -28,6 +27,7 @@ from reelcheck.settings import Settings
 from reelcheck.weights.catalogue import CatalogueEntry, load_catalogue
 from storage import schemas
 from storage.columns import SCHEMA_VERSION, Table
+from tasks.plotting.markdown import format_table
 
 FOLDER = Path(__file__).resolve().parent
 NOTE = "<!-- Written by `make docs` from the code: do not edit this page. -->"
@@ -54,6 +54,12 @@ EXIT_CODES = {
     130: "Interrupted by Ctrl-C.",
 }
 """What the tree of errors does not say."""
+_ABOUT_CATALOGUE = (
+    "[Weights of others](weights.md) explains the commands. *Checked on* says whether the "
+    "converted network was compared with the original on the published file, or on random weights "
+    "of the same names only. A size or a hash that is missing was not published where it could be "
+    "read; the hash of the first download is recorded."
+)
 
 
 def generate_pages() -> dict[str, str]:
@@ -318,20 +324,11 @@ def _say_arrow(kind: pa.DataType) -> str:
 
 def describe_catalogue() -> str:
     """Return the page of published weights, by kind."""
-    parts = [
-        "# Catalogue of published weights",
-        NOTE,
-        "[Weights of others](weights.md) explains the commands. *Checked on* says whether the "
-        "converted network was compared with the original implementation on the published file, or "
-        "on random weights of the same names only. A size or a hash that is missing was not "
-        "published where anybody could read it; the hash of the first download is recorded.",
-    ]
-    entries = load_catalogue().values()
+    parts = ["# Catalogue of published weights", NOTE, _ABOUT_CATALOGUE]
     for kind, title in (("backbone", "Backbones to train from"), ("detector", "Detectors")):
         parts += [f"## {title}"]
-        for entry in entries:
-            if entry.kind == kind:
-                parts += [f"### `{entry.name}`", render_table(("", ""), list(_entry_rows(entry)))]
+        for entry in (entry for entry in load_catalogue().values() if entry.kind == kind):
+            parts += [f"### `{entry.name}`", render_table(("", ""), _entry_rows(entry))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -364,15 +361,11 @@ def read_notes(source: str) -> dict[str, str]:
     return notes
 
 
-def render_table(
-    head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]
-) -> str:
+def render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; columns that are empty in every row are left out."""
-    body = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    used = [place for place in range(len(head)) if any(row[place] for row in body)]
-    lines = [[head[place] for place in used], ["---"] * len(used)]
-    lines += [[row[place] for place in used] for row in body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    body = list(rows)
+    used = [place for place in range(len(head)) if any(row[place].strip() for row in body)]
+    return format_table([head[n] for n in used], [[row[n] for n in used] for row in body])
 
 
 def _escape(text: str) -> str:

@@ -12,6 +12,7 @@ from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
 from reelcheck.train_config import TrainSettings
 from reelcheck.weights.catalogue import (
+    CatalogueEntry,
     load_catalogue,
     require_accepted_licence,
     require_backbone_of_entry,
@@ -75,9 +76,9 @@ def find_model(model: str) -> str:
                 f"{model} is a backbone, which has to be trained: reelcheck train STORE --out DIR "
                 f"--init-from {model} --set detector.backbone={entry.backbone}"
             )
+        require_consent(entry)
         cached = locate_cached_weights(model)
         if not cached.has_weights():
-            require_accepted_licence(entry, is_accepted=False)
             raise SettingsError(f"{model} is not here yet; run: reelcheck weights fetch {model}")
         model = str(cached.model.path)
     read_card(ModelLayout(Path(model)))
@@ -100,5 +101,14 @@ def require_initial_weights(settings: TrainSettings) -> None:
         find_weights_file(start)
         return
     require_backbone_of_entry(entry, settings.detector.backbone)
+    require_consent(entry)
+
+
+def require_consent(entry: CatalogueEntry, *, is_given: bool = False) -> None:
+    """Make sure that a licence was accepted, now or when the weights were fetched.
+
+    Raises:
+        SettingsError: it was not, and it does not allow every use.
+    """
     if not locate_cached_weights(entry.name).has_weights():
-        require_accepted_licence(entry, is_accepted=False)
+        require_accepted_licence(entry, is_accepted=is_given)

