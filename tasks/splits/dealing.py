@@ -28,7 +28,8 @@ def deal_balanced(
         settings: fractions and seed.
 
     Raises:
-        StoreError: too few components of one label.
+        StoreError: too few components of one label; each part needs one with a real and one with a
+            fake video.
     """
     dealt = dict.fromkeys(components, "train")
     for split, fraction in (
@@ -38,6 +39,8 @@ def deal_balanced(
         if split in splits and dealt:
             rest = [n for n, component in enumerate(components) if dealt[component] == "train"]
             taken = _take(labels, components, rest, fraction, settings.seed)
+            if not taken:
+                raise StoreError(_describe_lack(labels, components, num_parts=1 + len(splits)))
             dealt |= {components[position]: split for position in taken}
     return dealt
 
@@ -110,18 +113,16 @@ def _take(
     fraction: float,
     seed: int,
 ) -> set[int]:
-    """Positions of the fold of about this fraction that is most like all videos in its labels."""
+    """Positions of the fold of about this fraction that is most like all videos in its labels.
+
+    There is no fold where one label, or the number of components, is too small to be divided.
+    """
     labels_P = np.array([labels[position] for position in positions])
     groups_P = np.array([components[position] for position in positions])
     num_groups = len(set(groups_P.tolist()))
     num_folds = min(round(1 / fraction), num_groups, int(np.bincount(labels_P, minlength=2).min()))
     if num_folds < 2:
-        raise StoreError(
-            f"cannot split {len(positions)} videos in {num_groups} unconnected groups "
-            f"({int((labels_P == 0).sum())} real, {int((labels_P == 1).sum())} fake): both labels "
-            "are needed, in several groups each. Add videos, or correct the group column of the "
-            "labels; videos that look alike count as one group"
-        )
+        return set()
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     held_out = [fold for _, fold in folds.split(labels_P, labels_P, groups_P)]
     best = min(held_out, key=lambda fold: _measure_deviation(labels_P, fold, fraction))
@@ -133,3 +134,16 @@ def _measure_deviation(
 ) -> float:
     wanted = np.bincount(labels_P, minlength=2) * fraction
     return float(np.abs(np.bincount(labels_P[fold], minlength=2) - wanted).sum())
+
+
+def _describe_lack(labels: Sequence[int], components: Sequence[str], *, num_parts: int) -> str:
+    """Describe what was found, what a division needs, and what to do."""
+    pairs = set(zip(labels, components, strict=True))
+    num_real, num_fake = (sum(label == wanted for label, _ in pairs) for wanted in (0, 1))
+    return (
+        f"cannot split {len(labels)} videos ({len(labels) - sum(labels)} real, {sum(labels)} fake) "
+        f"in {len(set(components))} unconnected groups ({num_real} with real videos, {num_fake} "
+        f"with fake ones): both labels are needed, in {num_parts} groups each or more, one for "
+        "each part. Add videos of more people, or correct the group column of the labels; videos "
+        "that look alike count as one group"
+    )

@@ -166,8 +166,12 @@ def test_assign_video_without_crops_is_in_a_split_and_not_counted(cases: Any) ->
         ([{"label": n % 2, "group": "g"} for n in range(20)], ("1 unconnected group", "group")),
         ([{"label": 0}, {"label": 1}], ("2 videos", "Add videos")),
         ([{"label": 0}, *[{"label": 1}] * 20], ("1 real", "20 fake")),
+        (
+            [{"label": n % 2, "group": f"{n // 6}"} for n in range(12)],
+            ("12 videos (6 real, 6 fake)", "2 with real videos, 2 with fake", "3 groups each"),
+        ),
     ],
-    ids=["one label", "one group", "two videos", "one real video"],
+    ids=["one label", "one group", "two videos", "one real video", "two groups"],
 )
 def test_assign_impossible_data_says_what_is_there_and_what_to_do(
     cases: Any, links: list[dict[str, Any]], words: tuple[str, ...]
