@@ -10,7 +10,7 @@ score.py         files and a checkpoint -> result table
 retrain.py       new labelled videos -> challenger, which the gate may put into use
 approval.py      ask a person
 spread.py        one task per shard, here or on a cluster
-demo.py          all of it on rendered faces
+demo.py          all of it, on rendered faces or own videos
 serve.py         a Prefect server and a worker on this machine
 deployments.py   what is registered with a Prefect server
 cli              the commands

@@ -4,9 +4,10 @@ So a wrong path, like a wrong setting, is answered at once.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
-from reelcheck.errors import SettingsError
+from reelcheck.errors import SettingsError, SourceError
 from reelcheck.locations import is_url
 from reelcheck.recipes import load_recipe
 from reelcheck.settings import settings_hash
@@ -19,7 +20,15 @@ from reelcheck.weights.catalogue import (
 )
 from storage.fetched.cache import locate_cached_weights
 from storage.layout import ModelLayout, find_preprocessed
-from storage.refusals import find_weights_file, require_one_kind_of_labels, require_source
+from storage.refusals import (
+    find_weights_file,
+    require_folder_apart,
+    require_one_kind_of_labels,
+    require_source,
+)
+
+_NUM_PARTS = 3
+"""Train, val and test."""
 
 
 def require_labelled_source(source: str, labels: str | None, layout: str | None = None) -> None:
@@ -35,6 +44,30 @@ def require_labelled_source(source: str, labels: str | None, layout: str | None 
         from tasks.intake.labels import read_labels
 
         read_labels(Path(labels))
+
+
+def require_videos_to_divide(source: Path, labels: Path | None, out: Path) -> None:
+    """Make sure that a folder may hold enough labelled videos for train, val and test.
+
+    Whether they can be read, show faces and are of different people is not known yet.
+
+    Raises:
+        SourceError: no such folder, one inside of the output, a table that cannot be used, or too
+            few files of one label.
+    """
+    from tasks.intake.discover import find_files
+    from tasks.intake.labels import label_files
+
+    require_folder_apart(source, out)
+    files = label_files(find_files(source, exclude=out), labels)
+    counts = Counter(file.label for file in files if file.status is None)
+    if min(counts[0], counts[1]) < _NUM_PARTS:
+        raise SourceError(
+            f"{source} holds {counts[0]} files that are labelled real and {counts[1]} that are "
+            f"labelled fake; train, val and test need {_NUM_PARTS} of each at least, of different "
+            "people. Put videos into folders named real and fake, or name a table of labels with "
+            "--labels"
+        )
 
 
 def require_store(store: str, preprocessing: str | None, *, recipe: str | None = None) -> None:

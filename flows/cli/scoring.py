@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.app import app
-from flows.cli.checks import find_model
+from flows.cli.checks import find_model, require_videos_to_divide
 from flows.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -18,6 +18,7 @@ from flows.cli.options import (
     WorkersOption,
     given,
     preprocess_settings,
+    recipe_of,
     run_settings,
 )
 from flows.cli.printing import (
@@ -30,6 +31,7 @@ from flows.cli.printing import (
 )
 from reelcheck.card import require_same_preprocessing
 from reelcheck.config import EngineChoice, ScoreSettings
+from reelcheck.errors import SettingsError
 from reelcheck.locations import is_url
 from reelcheck.settings import load_settings
 from storage.refusals import require_input
@@ -148,27 +150,78 @@ def _run_scoring(sources: list[str], parameters: dict[str, Any], *, is_flow: boo
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("demo"),
     identities: Annotated[
-        int, typer.Option("--identities", min=12, help="Rendered people (even).")
-    ] = 40,
+        int | None,
+        typer.Option("--identities", min=12, help="Rendered people (even). [default: 40]"),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the faces, the split and the training.")
     ] = 0,
+    faces: Annotated[
+        Path | None,
+        typer.Option(
+            "--faces", metavar="FOLDER", help="Labelled videos of your own, instead of rendered."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="With --faces: the CSV that `preprocess` takes."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="With --faces: what is trained. [default: lite-transformer]"),
+    ] = None,
 ) -> None:
-    """Run the whole pipeline on rendered faces, with no data of your own.
+    """Run the whole pipeline on rendered faces, or on labelled videos of your own.
+
+    Of your own videos a part is held out; the last line says what the figure on it means. Without
+    --labels, folders named real, fake or deepfake give the labels. Running it again does only what
+    is missing.
 
     Example: `reelcheck demo --out demo-1 --seed 1`
+
+    Example: `reelcheck demo --faces videos/ --labels labels.csv`
     """
+    if faces is not None:
+        if identities is not None:
+            raise SettingsError("--identities is for rendered faces; leave it or --faces out")
+        _show_demo_on_faces(faces, out, labels=labels, recipe=recipe, seed=seed)
+    elif needing := given(labels=labels, recipe=recipe):
+        raise SettingsError(f"--{next(iter(needing))} needs --faces FOLDER; give both, or neither")
+    else:
+        _show_rendered_demo(out, num_identities=40 if identities is None else identities, seed=seed)
+
+
+def _show_rendered_demo(out: Path, *, num_identities: int, seed: int) -> None:
     from tasks.synthetic.plan import SyntheticSettings
 
-    SyntheticSettings(num_identities=identities, seed=seed)
+    SyntheticSettings(num_identities=num_identities, seed=seed)
 
     from flows.demo import SYNTHETIC_NOTE, run_demo
 
     console.rule("[bold yellow]SYNTHETIC DEMO[/]")
     console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
-    result = run_demo(out, num_identities=identities, seed=seed)
+    result = run_demo(out, num_identities=num_identities, seed=seed)
     print_scores(result.scores)
     print_evaluation(result.figures, title="Held-out figures on SYNTHETIC videos")
-    console.print(SYNTHETIC_NOTE, style="yellow", markup=False)
+    console.print(result.meaning, style="yellow", markup=False)
     print_path("model", result.model)
     print_path("result table", result.table)
+
+
+def _show_demo_on_faces(
+    faces: Path, out: Path, *, labels: Path | None, recipe: str | None, seed: int
+) -> None:
+    chosen = recipe_of(recipe)
+    require_videos_to_divide(faces, labels, out)
+
+    from flows.demo import FACES_RECIPE, run_demo_on_faces
+
+    name = chosen.name if chosen else FACES_RECIPE
+    result = run_demo_on_faces(faces, out, labels=labels, recipe=name, seed=seed)
+    print_scores(result.scores)
+    print_evaluation(result.figures)
+    print_path("model", result.model)
+    print_path("result table", result.table)
+    print_path("page of the scores", result.page)
+    print_path("page of the figures", result.report)
+    console.print(result.meaning, highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from tasks.evaluation.robustness import find_worst_case
 from tasks.plotting.markdown import format_number, format_table
 
 _FEW_VIDEOS, _FEW_GROUPS = 100, 20
+_CHANCE = 0.5
+"""AUC of scores that know nothing."""
 _METRIC_WORDS = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -88,6 +90,36 @@ def format_model_card(card: ModelCard, evaluation: Evaluation) -> str:
             *(f"> **{' '.join(note.split())}**" for note in card.notes),
             format_sections([describe_card(card), trained_on, *describe_evaluation(evaluation)]),
         ]
+    )
+
+
+def describe_auc(evaluation: Evaluation, *, are_people_named: bool) -> str:
+    """Describe in one sentence what the AUC of held-out videos means.
+
+    Args:
+        evaluation: the figures.
+        are_people_named: the labels of all videos say who is to stay together; where they do not,
+            a person may be on both sides unnoticed.
+    """
+    num_videos = evaluation["num_scored"]
+    auc = evaluation["metrics"]["auc"]
+    if auc is None:
+        reason = evaluation["undefined"]["auc"]
+        return f"No AUC can be given on {num_videos:,} videos of the test part: {reason}."
+    whom = (
+        "of people the detector had not seen"
+        if are_people_named
+        else "the detector had not seen, though perhaps their people, whom the labels do not name"
+    )
+    low, high = evaluation["intervals"].get("auc", (None, None))
+    interval = "too few people for an interval"
+    if low is not None:
+        interval = f"95 % interval {low:.2f} to {high:.2f}"
+    chance = "" if low is not None and low > _CHANCE else ", which is not ruled out"
+    return (
+        f"AUC {auc:.2f} ({interval}) on {num_videos:,} videos {whom}: of 100 pairs of a fake and a "
+        f"real one, the fake got the higher score in {100 * auc:.0f} (by chance: "
+        f"{100 * _CHANCE:.0f}{chance}); this says nothing about other cameras or generators."
     )
 
 

@@ -66,6 +66,7 @@ PREPROCESS = "preprocess FOLDER/videos --store FOLDER/new"
 TRAIN = f"train {STORE} --out FOLDER/new"
 XCEPTION = "--set detector.backbone=legacy_xception"
 SCORE = "score FOLDER/videos --model FOLDER/model --out FOLDER/new"
+DEMO = "demo --out FOLDER/new"
 RETRAIN = "retrain FOLDER/videos --store FOLDER/new --registry FOLDER/new"
 REFUSED = (
     Case(f"{PREPROCESS} --set margin=9", "margin = '9'"),
@@ -127,7 +128,14 @@ REFUSED = (
     Case("export --model efficientnet-lite0", "is a backbone, which has to be trained"),
     Case("serve --host 0.0.0.0", "PREFECT_SERVER_API_AUTH_STRING"),
     Case("deploy", "PREFECT_API_URL is not set"),
-    Case("demo --out FOLDER/new --identities 13", "num_identities must be even"),
+    Case(f"{DEMO} --identities 13", "num_identities must be even"),
+    Case(f"{DEMO} --faces FOLDER/none", "is no folder"),
+    Case(f"{DEMO} --faces FOLDER/videos", "holds 0 files that are labelled real and 0 that"),
+    Case(f"{DEMO} --faces FOLDER/videos --labels FOLDER/bad.csv", "lacks the column label"),
+    Case(f"{DEMO} --faces FOLDER/videos --recipe b9", "no recipe is called 'b9'"),
+    Case(f"{DEMO} --faces FOLDER/videos --identities 12", "leave it or --faces out"),
+    Case(f"{DEMO} --labels FOLDER/bad.csv", "--labels needs --faces FOLDER"),
+    Case(f"{DEMO} --recipe lite-transformer", "--recipe needs --faces FOLDER"),
 )
 
 

@@ -18,6 +18,7 @@ from storage.tables import read_rows
 from tasks.evaluation.evaluate import evaluate
 from tasks.evaluation.report import NUM_MISTAKES, write_evaluation_report
 from tasks.evaluation.robustness import measure_robustness
+from tasks.evaluation.sections import describe_auc
 
 ModelOf = Callable[[Path, StoreLayout], ModelLayout]
 HOSTILE = 'test/<script>alert("1")</script><img src=x onerror=alert(1)>.mp4'
@@ -182,3 +183,42 @@ def test_part_without_a_scored_video_has_a_page(report: Callable[..., Any], tiny
     assert "no video was scored" in page.words
     assert "0 of 4 videos have a score" in page.text
     assert len(page.all("img")) == len(PICTURES) + 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "are_people_named", "words"),
+    [
+        ([0.553, 0.861], True, "(95 % interval 0.55 to 0.86) on 18 videos of people the detector"),
+        (
+            [0.553, 0.861],
+            True,
+            "fake got the higher score in 72 (by chance: 50); this says nothing",
+        ),
+        ([0.41, 0.861], True, "(by chance: 50, which is not ruled out)"),
+        (None, True, "(too few people for an interval)"),
+        (None, True, "(by chance: 50, which is not ruled out)"),
+        ([0.553, 0.861], False, "though perhaps their people, whom the labels do not name: of 100"),
+    ],
+)
+def test_sentence_on_the_auc_claims_no_more_than_is_known(
+    interval: list[float] | None, are_people_named: bool, words: str
+) -> None:
+    found = {
+        "num_scored": 18,
+        "metrics": {"auc": 0.721},
+        "intervals": {} if interval is None else {"auc": interval},
+        "undefined": {},
+    }
+    sentence = describe_auc(found, are_people_named=are_people_named)
+    assert sentence.startswith("AUC 0.72 (")
+    assert words in sentence
+
+
+def test_sentence_on_the_auc_of_one_label_says_why_there_is_none(
+    report: Callable[..., Any], tiny: Any
+) -> None:
+    _, found, _ = report([tiny.Clip(path=f"test/{n}.mp4", label=1, part="test") for n in range(3)])
+    assert describe_auc(found, are_people_named=True) == (
+        "No AUC can be given on 3 videos of the test part: every scored video is fake; it takes a "
+        "real one to compare with."
+    )
