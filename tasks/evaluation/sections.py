@@ -115,6 +115,8 @@ def describe_auc(evaluation: Evaluation, *, are_people_named: bool) -> str:
     interval = "too few people for an interval"
     if low is not None:
         interval = f"95 % interval {low:.2f} to {high:.2f}"
+        if (num_groups := evaluation["num_groups"]) < _FEW_GROUPS:
+            interval += f", too narrow for only {num_groups} unconnected groups"
     chance = "" if low is not None and low > _CHANCE else ", which is not ruled out"
     return (
         f"AUC {auc:.2f} ({interval}) on {num_videos:,} videos {whom}: of 100 pairs of a fake and a "

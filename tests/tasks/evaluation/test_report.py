@@ -186,30 +186,28 @@ def test_part_without_a_scored_video_has_a_page(report: Callable[..., Any], tiny
 
 
 @pytest.mark.parametrize(
-    ("interval", "are_people_named", "words"),
+    ("interval", "changes", "words"),
     [
-        ([0.553, 0.861], True, "(95 % interval 0.55 to 0.86) on 18 videos of people the detector"),
-        (
-            [0.553, 0.861],
-            True,
-            "fake got the higher score in 72 (by chance: 50); this says nothing",
-        ),
-        ([0.41, 0.861], True, "(by chance: 50, which is not ruled out)"),
-        (None, True, "(too few people for an interval)"),
-        (None, True, "(by chance: 50, which is not ruled out)"),
-        ([0.553, 0.861], False, "though perhaps their people, whom the labels do not name: of 100"),
+        ([0.553, 0.861], {}, "(95 % interval 0.55 to 0.86) on 18 videos of people the detector"),
+        ([0.553, 0.861], {}, "fake got the higher score in 72 (by chance: 50); this says nothing"),
+        ([0.553, 0.861], {"num_groups": 9}, "0.86, too narrow for only 9 unconnected groups)"),
+        ([0.41, 0.861], {}, "(by chance: 50, which is not ruled out)"),
+        (None, {"num_groups": 1}, "(too few people for an interval)"),
+        (None, {"num_groups": 1}, "(by chance: 50, which is not ruled out)"),
+        ([0.553, 0.861], {"named": False}, "though perhaps their people, whom the labels do not"),
     ],
 )
 def test_sentence_on_the_auc_claims_no_more_than_is_known(
-    interval: list[float] | None, are_people_named: bool, words: str
+    interval: list[float] | None, changes: dict[str, Any], words: str
 ) -> None:
     found = {
         "num_scored": 18,
+        "num_groups": changes.get("num_groups", 20),
         "metrics": {"auc": 0.721},
         "intervals": {} if interval is None else {"auc": interval},
         "undefined": {},
     }
-    sentence = describe_auc(found, are_people_named=are_people_named)
+    sentence = describe_auc(found, are_people_named=changes.get("named", True))
     assert sentence.startswith("AUC 0.72 (")
     assert words in sentence
 
