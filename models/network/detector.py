@@ -12,8 +12,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.data.batching import Batch
-from models.network.backbone import create_backbone, find_feature_dim, list_layers
+from models.network.backbone import (
+    create_backbone,
+    extract_features,
+    find_feature_dim,
+    list_layers,
+)
 from models.network.heads import Detection, FrameHead, TransformerHead, average_detections
+from reelcheck.errors import SettingsError
 from reelcheck.train_config import DetectorSettings
 
 Weights = dict[str, Tensor]
@@ -35,8 +41,9 @@ class Detector(nn.Module):
         super().__init__()
         self.settings = settings
         self.freeze_batch_norm = freeze_batch_norm
-        self.backbone = create_backbone(settings.backbone, padding=settings.padding)
-        self.feature_dim = find_feature_dim(self.backbone)
+        layers = settings.feature_layers
+        self.backbone = create_backbone(settings.backbone, padding=settings.padding, layers=layers)
+        self.feature_dim = find_feature_dim(self.backbone, layers)
         self.head = create_head(self.feature_dim, settings)
         # Settings, not weights: they are in the card, not in the checkpoint.
         self.mean_C11: Tensor
@@ -76,8 +83,21 @@ class Detector(nn.Module):
         """Compute the features (N, D) of uint8 frames; features stay what they are."""
         if frames_NCHW.ndim == 2:
             return frames_NCHW
-        features_ND: Tensor = self.backbone(self.to_input(frames_NCHW))
-        return features_ND
+        x_NCHW = self.to_input(frames_NCHW)
+        return extract_features(self.backbone, x_NCHW, self.settings.feature_layers)
+
+    def compile_backbone(self) -> None:
+        """Compile the backbone with torch.compile.
+
+        Raises:
+            SettingsError: the features come from layers inside it.
+        """
+        if self.settings.feature_layers:
+            raise SettingsError(
+                "compile = true is for backbones whose last layer gives the features, not for "
+                f"detector.feature_layers = {list(self.settings.feature_layers)}; set it to false"
+            )
+        self.backbone.compile(dynamic=True)
 
     def classify_features(
         self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor

@@ -74,4 +74,6 @@ def name_encoder(detector: Detector) -> str:
     return hashlib.sha256(text.encode() + weights).hexdigest()[:16]
 
 
-_INPUT_SETTINGS = ("backbone", "input_pixels", "pixel_mean", "pixel_std", "padding")
+_INPUT_SETTINGS = (
+    *("backbone", "feature_layers", "input_pixels", "pixel_mean", "pixel_std", "padding"),
+)

@@ -73,6 +73,20 @@ def test_model_is_that_of_crops_encoded_every_time(
     )
 
 
+def test_layers_inside_the_backbone_are_learned_from_and_scored_alike(
+    layout: StoreLayout, frozen: TrainSettings, tmp_path: Path
+) -> None:
+    detector = frozen.detector.model_copy(update={"feature_layers": (1, 2)})
+    model = ModelLayout(tmp_path / "model")
+    card = train(layout, model, frozen.model_copy(update={"detector": detector}))
+    by_id = {row["sequence_id"]: row for row in read_rows(layout.manifest_path, MANIFEST)}
+    validation = read_rows(model.validation_path, VALIDATION)
+    dataset = CropDataset(layout, [by_id[row["sequence_id"]] for row in validation])
+    scored = score_sequences(load_detector(model.path, card.model_id), dataset)
+    assert validation_of(model) == pytest.approx([score.logit for score in scored], abs=1e-4)
+    assert name_encoder(Detector(detector)) != name_encoder(Detector(frozen.detector))
+
+
 def test_features_are_computed_once(
     layout: StoreLayout, frozen: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
