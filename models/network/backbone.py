@@ -1,8 +1,8 @@
 """One frame -> one feature vector, by any timm image model.
 
-The features are the model's own last ones, or those of layers inside it: what tells a forged face is
-finer than what tells a cat from a dog, and a classifier's last layers drop it (RINE, Koutlis and
-Papadopoulos, 2024, takes the class tokens of all blocks of CLIP).
+The features are the model's own last ones, or those of layers inside it: what tells a forged face
+is finer than what tells a cat from a dog, and the last layers of a classifier drop it. Koutlis and
+Papadopoulos (RINE, 2024) take the class tokens of all blocks of CLIP.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,8 @@ from models.network.padding import apply_padding
 from reelcheck.errors import SettingsError
 from reelcheck.train_config import PaddingSettings
 
-
 _FACE_RADIUS = 0.5
-"""Of the circle in the middle of a crop that shows nothing but face, as a share of half its side."""
+"""Radius of the circle in the middle of a crop that shows face alone, as a share of half a side."""
 
 
 def create_backbone(
