@@ -151,11 +151,13 @@ def download_hub_file(repo: str, file: str, *, revision: str) -> Path:
     """
     # Imported late: it takes a second.
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+    from huggingface_hub import errors  # noqa: PLC0415
 
+    # The hub's package has no one base for its errors; HTTPError is that of what it connects with.
+    known = (errors.HTTPError, errors.EntryNotFoundError, errors.RevisionResolutionError)
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (*known, errors.XetDownloadError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DownloadError(f"the hub does not give {file} of {repo} ({reason})") from error
 

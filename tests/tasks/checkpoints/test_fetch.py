@@ -255,6 +255,18 @@ def test_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> None:
     assert "--from FILE" in line
 
 
+@pytest.mark.slow  # the hub's client tries five times
+def test_hub_that_breaks_off_is_told_in_one_line(file: Path, tmp_path: Path) -> None:
+    with serve_file(file.read_bytes()) as server:
+        server.breaks_after = 100
+        endpoint = server.url.rpartition("/")[0]
+        done = run_with_hub(tmp_path, HF_ENDPOINT=endpoint)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("timm-test_resnet.r160_in1k: the hub does not give model.safetensors")
+    assert "Traceback" not in done.stderr
+    assert not locate_cached_weights("timm-test_resnet.r160_in1k").has_weights()
+
+
 def test_hub_gives_a_file_once_and_offline_ever_after(file: Path, tmp_path: Path) -> None:
     published = tmp_path / "model.safetensors"
     published.write_bytes(weights_to_bytes(torch.load(file, weights_only=True)))
