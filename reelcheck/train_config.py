@@ -62,7 +62,7 @@ class DetectorSettings(Settings):
     """Name of the image model in timm that gives the features of each frame."""
     feature_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Layers inside the backbone whose features are taken, side by side, in rising order, counted
-    from 0 as in timm; empty: the last layer's."""
+    from 0 as in timm, and standardised before the head; empty: the last layer's."""
     input_pixels: Annotated[int, Field(ge=32, le=1024)] | None = None
     """Side in pixels to which crops are resized; None: crops keep their stored size."""
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

@@ -198,9 +198,11 @@ def join_members(members: Sequence[Weights], *, shares_backbone: bool) -> Weight
 
 def create_head(dim: int, settings: DetectorSettings) -> TransformerHead | FrameHead:
     """Create the head of a detector for features of ``dim`` numbers."""
+    inside = bool(settings.feature_layers)
     if settings.transformer is None:
-        return FrameHead(dim, settings.head, dropout=settings.head_dropout)
-    return TransformerHead(dim, settings.transformer)
+        dropout = settings.head_dropout
+        return FrameHead(dim, settings.head, dropout=dropout, standardises=inside)
+    return TransformerHead(dim, settings.transformer, standardises=inside)
 
 
 def _detect(detector: Detector | Ensemble, batch: Batch) -> Detection:

@@ -34,14 +34,50 @@ def average_detections(detections: Sequence[Detection]) -> Detection:
     )
 
 
+class Standardiser(nn.Module):
+    """Features -> each with mean 0 and variance 1 over the frames of training.
+
+    The numbers of a layer inside a backbone differ by orders of magnitude, and those that hardly
+    change may be the telling ones; a backbone that does not learn cannot even them out. The
+    statistics are those of all frames that were seen in training so far.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.num_frames: Tensor
+        self.mean_D: Tensor
+        self.variance_D: Tensor
+        self.register_buffer("num_frames", torch.zeros(()))
+        self.register_buffer("mean_D", torch.zeros(feature_dim))
+        self.register_buffer("variance_D", torch.ones(feature_dim))
+
+    def forward(self, features_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Standardise; in training, count the frames where the mask is True first."""
+        if self.training:
+            self._count(features_BTD.detach()[mask_BT].float())
+        return (features_BTD - self.mean_D) * (self.variance_D + 1e-6).rsqrt()
+
+    def _count(self, features_ND: Tensor) -> None:
+        """Join the statistics of these frames to those of all before (Chan et al., 1979)."""
+        share = len(features_ND) / (self.num_frames + len(features_ND))
+        variance_D, mean_D = torch.var_mean(features_ND, dim=0, correction=0)
+        change_D = mean_D - self.mean_D
+        self.variance_D.lerp_(variance_D, share).add_(share * (1 - share) * change_D**2)
+        self.mean_D.add_(share * change_D)
+        self.num_frames.add_(len(features_ND))
+
+
 class TransformerHead(nn.Module):
     """LayerNorm, Linear -> + time code -> Transformer -> pooling -> sequence head.
 
     A second head, for single frames, gives the time line and an auxiliary training loss.
     """
 
-    def __init__(self, feature_dim: int, settings: TransformerSettings) -> None:
+    def __init__(
+        self, feature_dim: int, settings: TransformerSettings, *, standardises: bool = False
+    ) -> None:
         super().__init__()
+        self.standardise = Standardiser(feature_dim) if standardises else None
         dim = settings.feature_dim
         self.project = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim))
         self.time = TimeEncoding(dim)
@@ -70,6 +106,8 @@ class TransformerHead(nn.Module):
         """
         first_B1 = seconds_BT.masked_fill(~mask_BT, torch.inf).amin(1, keepdim=True)
         since_first_BT = torch.where(mask_BT, seconds_BT - first_B1, 0.0)
+        if self.standardise is not None:
+            features_BTD = self.standardise(features_BTD, mask_BT)
         x_BTD = self.project(features_BTD)
         x_BTD = x_BTD + self.time(since_first_BT).to(x_BTD.dtype)
         frame_logits_BT = self.frame_head(x_BTD)[..., 0]
@@ -87,8 +125,16 @@ class TransformerHead(nn.Module):
 class FrameHead(nn.Module):
     """Hidden layers and one linear layer for each frame alone; a sequence gets their mean logit."""
 
-    def __init__(self, feature_dim: int, layers: tuple[HeadLayer, ...], *, dropout: float) -> None:
+    def __init__(
+        self,
+        feature_dim: int,
+        layers: tuple[HeadLayer, ...],
+        *,
+        dropout: float,
+        standardises: bool = False,
+    ) -> None:
         super().__init__()
+        self.standardise = Standardiser(feature_dim) if standardises else None
         modules: list[nn.Module] = []
         for layer in layers:
             modules += [
@@ -101,6 +147,8 @@ class FrameHead(nn.Module):
 
     def forward(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> Detection:
         """Classify each frame alone; ``seconds_BT`` is not used."""
+        if self.standardise is not None:
+            features_BTD = self.standardise(features_BTD, mask_BT)
         frame_logits_BT = self.layers(features_BTD)[..., 0].float()
         weights_BT = mask_BT.float() / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
         # Not by weight alone: 0 times a NaN in the padding would be NaN.

@@ -150,11 +150,11 @@ def download_hub_file(repo: str, file: str, *, revision: str) -> Path:
         DownloadError: the file is neither cached nor can it be fetched.
     """
     # Imported late: it takes a second.
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
-    from huggingface_hub import errors  # noqa: PLC0415
+    from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415
 
     # The hub's package has no one base for its errors; HTTPError is that of what it connects with.
-    known = (errors.HTTPError, errors.EntryNotFoundError, errors.RevisionResolutionError)
+    transport = errors.HTTPError  # type: ignore[attr-defined]  # imported there, not declared
+    known = (transport, errors.EntryNotFoundError, errors.RevisionResolutionError)
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
     except (*known, errors.XetDownloadError, OSError, ValueError) as error:

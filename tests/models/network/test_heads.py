@@ -8,9 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from models.network.heads import Detection, FrameHead, TransformerHead, average_detections
+from models.network.heads import (
+    Detection,
+    FrameHead,
+    Standardiser,
+    TransformerHead,
+    average_detections,
+)
 from models.network.temporal import TimeEncoding
 from reelcheck.train_config import HeadLayer, TransformerSettings
 
@@ -31,6 +38,7 @@ MAKERS: dict[str, Callable[[], Head]] = {
     "attention": lambda: transformer("attention"),
     "mean": lambda: transformer("mean"),
     "frames": lambda: FrameHead(DIM, (), dropout=0.5),
+    "standardised": lambda: FrameHead(DIM, (), dropout=0.5, standardises=True),
     "hidden": lambda: FrameHead(DIM, (HeadLayer(width=7, dropout=0.5),), dropout=0.5),
 }
 HEADS = pytest.mark.parametrize("name", MAKERS)
@@ -205,3 +213,32 @@ def test_time_code_stays_float32_under_bfloat16_autocast() -> None:
         mixed = encode(seconds)
     assert mixed.dtype == torch.float32
     assert torch.equal(mixed, exact)
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=4), min_size=1, max_size=5),
+    seed=st.integers(0, 2**16),
+)
+def test_standardiser_knows_the_statistics_of_all_frames_and_of_no_padding(
+    lengths: list[list[int]], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    standardiser = Standardiser(3).train()
+    seen: list[Tensor] = []
+    for batch in lengths:
+        mask_BT = torch.arange(max(batch))[None] < torch.tensor(batch)[:, None]
+        features_BTD = torch.randn(*mask_BT.shape, 3, generator=generator) * 5 + 2
+        features_BTD[~mask_BT] = torch.nan
+        standardiser(features_BTD, mask_BT)
+        seen.append(features_BTD[mask_BT])
+    frames_ND = torch.cat(seen).double().numpy()
+    scaler = StandardScaler().fit(frames_ND)
+    x_1ND = torch.randn(1, 7, 3, generator=generator)
+    found = standardiser.eval()(x_1ND, torch.ones(1, 7, dtype=torch.bool))[0]
+    if (frames_ND.std(0) > 0.1).all():
+        np.testing.assert_allclose(found, scaler.transform(x_1ND[0].numpy()), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(standardiser.mean_D, scaler.mean_, rtol=1e-4, atol=1e-4)
+    # What was seen in training stays.
+    before = standardiser.mean_D.clone()
+    standardiser(x_1ND, torch.ones(1, 7, dtype=torch.bool))
+    assert torch.equal(before, standardiser.mean_D)
