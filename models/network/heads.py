@@ -143,7 +143,13 @@ class FrameHead(nn.Module):
                 nn.Dropout(layer.dropout),
             ]
             feature_dim = layer.width
-        self.layers = nn.Sequential(*modules, nn.Dropout(dropout), nn.Linear(feature_dim, 1))
+        last = nn.Linear(feature_dim, 1)
+        if standardises and not layers:
+            # With fewer frames than features, what is random at first would stay in all directions
+            # of which training says nothing.
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*modules, nn.Dropout(dropout), last)
 
     def forward(self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor) -> Detection:
         """Classify each frame alone; ``seconds_BT`` is not used."""

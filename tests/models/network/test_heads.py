@@ -46,7 +46,33 @@ HEADS = pytest.mark.parametrize("name", MAKERS)
 
 def make(name: str) -> Head:
     torch.manual_seed(3)
-    return MAKERS[name]().eval()
+    head = MAKERS[name]()
+    for parameter in head.parameters():
+        # A linear layer on standardised features begins with zeros, which would pass every test.
+        if not parameter.any():
+            nn.init.normal_(parameter)
+    return head.eval()
+
+
+def test_linear_layer_says_nothing_of_directions_in_which_it_saw_no_frame() -> None:
+    head = FrameHead(DIM, (), dropout=0.0, standardises=True).train()
+    features_BTD = torch.zeros(4, 1, DIM)
+    features_BTD[:, 0, 0] = torch.tensor([-1.0, -0.5, 0.5, 1.0])
+    mask_BT = torch.ones(4, 1, dtype=torch.bool)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=0.1)
+    for _ in range(20):
+        logits_B = head(features_BTD, torch.zeros(4, 1), mask_BT).logits_B
+        nn.functional.softplus(-logits_B * features_BTD[:, 0, 0]).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    unseen_BTD = features_BTD.clone()
+    unseen_BTD[..., 1:] = 0.01
+    before, after = (
+        head.eval()(x_BTD, torch.zeros(4, 1), mask_BT).logits_B
+        for x_BTD in (features_BTD, unseen_BTD)
+    )
+    assert before[3] > before[0] + 1
+    torch.testing.assert_close(after, before)
 
 
 def features(lengths: list[int], *, garbage: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
