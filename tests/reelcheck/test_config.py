@@ -72,6 +72,7 @@ ALL_SETTINGS = {
     "gate.approval_hours",
     "train.recipe",
     "train.detector.backbone",
+    "train.detector.feature_layers",
     "train.detector.input_pixels",
     "train.detector.pixel_mean",
     "train.detector.pixel_std",
