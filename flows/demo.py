@@ -175,10 +175,11 @@ def _require_same_source(layout: StoreLayout, source: Path, out: Path) -> None:
     if not layout.videos_path.exists():
         return
     others = {row["root"] for row in read_rows(layout.videos_path, VIDEOS, columns=("root",))}
-    if others - {str(source.resolve())}:
+    own = str(source.resolve())
+    if others - {own}:
         raise SettingsError(
-            f"{out} holds the demo on {min(others)}; give another folder with --out, or delete "
-            "that one"
+            f"{out} holds the demo on {min(others - {own})}; give another folder with --out, or "
+            "delete that one"
         )
 
 

@@ -5,6 +5,7 @@ is finer than what tells a cat from a dog, and the last layers of a classifier d
 Papadopoulos (RINE, 2024) take the class tokens of all blocks of CLIP.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import timm
@@ -105,7 +106,7 @@ def _drop_later_layers(backbone: nn.Module, name: str, layers: Sequence[int]) ->
         SettingsError: the model has no such layers.
     """
     num_layers = len(getattr(backbone, "feature_info", ()))
-    if not hasattr(backbone, "prune_intermediate_layers"):
+    if not hasattr(backbone, "prune_intermediate_layers") or not _gives_tokens(backbone):
         num_layers = 0
     if list(layers) != sorted(set(layers)) or layers[-1] >= num_layers:
         has = f"has layers 0 to {num_layers - 1}" if num_layers else "gives the last layer only"
@@ -114,6 +115,12 @@ def _drop_later_layers(backbone: nn.Module, name: str, layers: Sequence[int]) ->
             "or none ([]), which takes the last"
         )
     backbone.prune_intermediate_layers(list(layers), prune_norm=True)  # type: ignore[operator]
+
+
+def _gives_tokens(backbone: nn.Module) -> bool:
+    """Whether the class tokens inside can be had, if there are any: not all models give them."""
+    options = inspect.signature(backbone.forward_intermediates).parameters  # type: ignore[arg-type]
+    return not _has_class_token(backbone) or "return_prefix_tokens" in options
 
 
 def _has_class_token(backbone: nn.Module) -> bool:
@@ -126,8 +133,8 @@ def _describe_face(map_NCHW: Tensor) -> Tensor:
     y_H1 = torch.linspace(-1, 1, height, device=map_NCHW.device)[:, None]
     x_1W = torch.linspace(-1, 1, width, device=map_NCHW.device)[None]
     mask_HW = ((y_H1**2 + x_1W**2) <= _FACE_RADIUS**2).to(map_NCHW.dtype)
-    # A map of one or two cells has none that lies in the circle.
-    weights_HW = torch.where(mask_HW.sum() > 0, mask_HW, torch.ones_like(mask_HW))
+    # Of a map of up to three cells a side, no two lie in the circle.
+    weights_HW = torch.where(mask_HW.sum() > 1, mask_HW, torch.ones_like(mask_HW))
     weights_HW = weights_HW / weights_HW.sum()
     mean_NC = (map_NCHW * weights_HW).sum((2, 3))
     squares_NCHW = (map_NCHW - mean_NC[..., None, None]) ** 2

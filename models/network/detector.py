@@ -19,7 +19,6 @@ from models.network.backbone import (
     list_layers,
 )
 from models.network.heads import Detection, FrameHead, TransformerHead, average_detections
-from reelcheck.errors import SettingsError
 from reelcheck.train_config import DetectorSettings
 
 Weights = dict[str, Tensor]
@@ -85,19 +84,6 @@ class Detector(nn.Module):
             return frames_NCHW
         x_NCHW = self.to_input(frames_NCHW)
         return extract_features(self.backbone, x_NCHW, self.settings.feature_layers)
-
-    def compile_backbone(self) -> None:
-        """Compile the backbone with torch.compile.
-
-        Raises:
-            SettingsError: the features come from layers inside it.
-        """
-        if self.settings.feature_layers:
-            raise SettingsError(
-                "compile = true is for backbones whose last layer gives the features, not for "
-                f"detector.feature_layers = {list(self.settings.feature_layers)}; set it to false"
-            )
-        self.backbone.compile(dynamic=True)
 
     def classify_features(
         self, features_BTD: Tensor, seconds_BT: Tensor, mask_BT: Tensor

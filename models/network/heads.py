@@ -39,7 +39,8 @@ class Standardiser(nn.Module):
 
     The numbers of a layer inside a backbone differ by orders of magnitude, and those that hardly
     change may be the telling ones; a backbone that does not learn cannot even them out. The
-    statistics are those of all frames that were seen in training so far.
+    statistics are those of all frames that were seen in training so far; on several devices, of
+    those that the first one saw.
     """
 
     def __init__(self, feature_dim: int) -> None:
@@ -56,6 +57,10 @@ class Standardiser(nn.Module):
         if self.training:
             self._count(features_BTD.detach()[mask_BT].float())
         return (features_BTD - self.mean_D) * (self.variance_D + 1e-6).rsqrt()
+
+    def forget(self) -> None:
+        """Let the next frames replace all before: those may be of other features."""
+        self.num_frames.zero_()
 
     def _count(self, features_ND: Tensor) -> None:
         """Join the statistics of these frames to those of all before (Chan et al., 1979)."""

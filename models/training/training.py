@@ -210,7 +210,7 @@ class _TrainingModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         # In the process that trains: compiled code cannot be sent to another process.
         if self.engine.compile:
-            self.detector.compile_backbone()
+            self.detector.backbone.compile(dynamic=True)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._make_loader(self.data.train_set, self.data.sampler)

@@ -153,11 +153,11 @@ def download_hub_file(repo: str, file: str, *, revision: str) -> Path:
     from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415
 
     # The hub's package has no one base for its errors; HTTPError is that of what it connects with.
-    transport = errors.HTTPError  # type: ignore[attr-defined]  # imported there, not declared
-    known = (transport, errors.EntryNotFoundError, errors.RevisionResolutionError)
+    names = ("HTTPError", "EntryNotFoundError", "RevisionResolutionError", "XetDownloadError")
+    known = [getattr(errors, name) for name in names if hasattr(errors, name)]
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
-    except (*known, errors.XetDownloadError, OSError, ValueError) as error:
+    except (*known, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DownloadError(f"the hub does not give {file} of {repo} ({reason})") from error
 

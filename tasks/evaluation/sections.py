@@ -117,7 +117,9 @@ def describe_auc(evaluation: Evaluation, *, are_people_named: bool) -> str:
         interval = f"95 % interval {low:.2f} to {high:.2f}"
         if (num_groups := evaluation["num_groups"]) < _FEW_GROUPS:
             interval += f", too narrow for only {num_groups} unconnected groups"
-    chance = "" if low is not None and low > _CHANCE else ", which is not ruled out"
+    chance = ", which is not ruled out"
+    if low is not None and not low <= _CHANCE <= high:
+        chance = "" if low > _CHANCE else ", so the detector is worse than chance"
     return (
         f"AUC {auc:.2f} ({interval}) on {num_videos:,} videos {whom}: of 100 pairs of a fake and a "
         f"real one, the fake got the higher score in {100 * auc:.0f} (by chance: "

@@ -75,5 +75,10 @@ def name_encoder(detector: Detector) -> str:
 
 
 _INPUT_SETTINGS = (
-    *("backbone", "feature_layers", "input_pixels", "pixel_mean", "pixel_std", "padding"),
+    "backbone",
+    "feature_layers",
+    "input_pixels",
+    "pixel_mean",
+    "pixel_std",
+    "padding",
 )

@@ -18,6 +18,9 @@ from tasks.checkpoints.fetch import fetch_weights, list_pretrained
 
 _log = logging.getLogger(__name__)
 
+_SHARED = "first."
+"""Begins the names of the first detector of an ensemble that shares its backbone."""
+
 
 @dataclass(frozen=True)
 class InitialWeights:
@@ -64,9 +67,13 @@ def load_initial_weights(detector: Detector, weights: Weights, origin: str | Pat
         WeightsError: they fit neither.
     """
     prefix = "backbone."
+    if any(key.startswith(_SHARED + prefix) for key in weights):
+        weights = {k.removeprefix(_SHARED): v for k, v in weights.items() if k.startswith(_SHARED)}
     own = {key: tensor.shape for key, tensor in detector.state_dict().items()}
     if own == {key: tensor.shape for key, tensor in weights.items()}:
         detector.load_state_dict(weights)
+        if detector.head.standardise is not None:
+            detector.head.standardise.forget()
         return
     if any(key.startswith(prefix) for key in weights):
         _log.info("%s is of another detector: its backbone is taken, nothing else", origin)

@@ -33,6 +33,7 @@ from storage.tables import read_csv, read_metadata, read_rows, write_csv, write_
 from storage.weights import read_weights, weights_to_bytes
 from tasks.splits.split import count_splits, hash_split
 from tasks.splits.ties import group_fingerprints
+from tasks.training.features import has_fixed_features
 from tasks.training.member import Trained, train_member
 from tasks.training.report import TrainingResult, write_report
 from tasks.training.rows import choose_training_rows, make_fold_splits, take_subset
@@ -73,7 +74,8 @@ def train(
 
     Raises:
         StoreError: no split, or a damaged store.
-        SettingsError: more folds than groups, or more devices than sequences in a batch.
+        SettingsError: more folds than groups, more devices than sequences in a batch, or a
+            backbone that cannot be compiled.
         TrainingError: the data cannot be learned from, or the loss is no number any more.
         MismatchError: the folder holds another model.
         WeightsError: the weights to start from cannot be had.
@@ -84,6 +86,12 @@ def train(
         raise SettingsError(
             f"batch_size = {settings.batch_size} cannot be shared by {describe_devices(engine)}; "
             f"give a multiple of {engine.world_size}"
+        )
+    layers = list(settings.detector.feature_layers)
+    if engine.compile and layers and not has_fixed_features(settings):
+        raise SettingsError(
+            f"compile = true is for a backbone whose last layer gives the features, not for "
+            f"detector.feature_layers = {layers}; set it to false"
         )
     split_rows = read_rows(layout.split_path, SPLIT)
     if num_train_videos is not None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.data.batching import Batch
-from models.interop.export import INPUTS, Exported, export_onnx
+from models.interop.export import INPUTS, Exported, export_onnx, export_parts
 from models.interop.runtime import HEAD_OUTPUTS
 from models.network.detector import Detector, Ensemble
-from models.network.heads import Detection
+from models.network.heads import Detection, FrameHead
 from reelcheck.errors import ExportError
 from reelcheck.train_config import DetectorSettings, HeadLayer, PaddingSettings, TransformerSettings
 
@@ -258,4 +258,25 @@ def test_real_backbones_export(settings: Settings, crop_pixels: int) -> None:
     torch.manual_seed(0)
     detector = Detector(DetectorSettings(**settings))
     exported = export_onnx(detector, crop_pixels=crop_pixels, metadata={})
+    assert exported.max_difference <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layers", "transformer"),
+    [("test_vit", (1, 3), None), ("test_resnet", (1, 2), TransformerSettings(feature_dim=16))],
+)
+def test_layers_inside_a_backbone_export(
+    backbone: str, layers: tuple[int, ...], transformer: TransformerSettings | None
+) -> None:
+    torch.manual_seed(0)
+    settings = {"backbone": backbone, "feature_layers": layers, "transformer": transformer}
+    detector = Detector(DetectorSettings.model_validate({**settings, "input_pixels": 160}))
+    standardiser = detector.head.standardise
+    assert standardiser is not None
+    torch.nn.init.normal_(standardiser.mean_D)
+    torch.nn.init.uniform_(standardiser.variance_D, 0.5, 2)
+    if isinstance(detector.head, FrameHead):
+        # It begins with zeros, with which every export agrees.
+        torch.nn.init.normal_(detector.head.layers[-1].weight, std=0.05)
+    exported = export_parts(detector, crop_pixels=32)
     assert exported.max_difference <= TOLERANCE

@@ -95,7 +95,7 @@ def test_layers_that_a_backbone_has_not_are_refused(
         Detector(tiny.detector.model_copy(update=changes))
 
 
-def test_compiling_a_backbone_with_layers_is_refused(tiny: Any) -> None:
-    detector = Detector(tiny.detector.model_copy(update={"feature_layers": (1,)}))
-    with pytest.raises(SettingsError, match="compile = true"):
-        detector.compile_backbone()
+def test_class_tokens_that_timm_does_not_give_are_refused(tiny: Any) -> None:
+    changes = {"backbone": "pit_ti_distilled_224", "feature_layers": (1,)}
+    with pytest.raises(SettingsError, match="gives the last layer only"):
+        Detector(tiny.detector.model_copy(update=changes))

@@ -192,6 +192,7 @@ def test_part_without_a_scored_video_has_a_page(report: Callable[..., Any], tiny
         ([0.553, 0.861], {}, "fake got the higher score in 72 (by chance: 50); this says nothing"),
         ([0.553, 0.861], {"num_groups": 9}, "0.86, too narrow for only 9 unconnected groups)"),
         ([0.41, 0.861], {}, "(by chance: 50, which is not ruled out)"),
+        ([0.05, 0.4], {}, "(by chance: 50, so the detector is worse than chance)"),
         (None, {"num_groups": 1}, "(too few people for an interval)"),
         (None, {"num_groups": 1}, "(by chance: 50, which is not ruled out)"),
         ([0.553, 0.861], {"named": False}, "though perhaps their people, whom the labels do not"),

@@ -84,7 +84,12 @@ def test_layers_inside_the_backbone_are_learned_from_and_scored_alike(
     dataset = CropDataset(layout, [by_id[row["sequence_id"]] for row in validation])
     scored = score_sequences(load_detector(model.path, card.model_id), dataset)
     assert validation_of(model) == pytest.approx([score.logit for score in scored], abs=1e-4)
-    assert name_encoder(Detector(detector)) != name_encoder(Detector(frozen.detector))
+    both, last = (
+        Detector(detector.model_copy(update={"feature_layers": layers}))
+        for layers in ((1, 2), (2,))
+    )
+    last.backbone.load_state_dict(both.backbone.state_dict())
+    assert name_encoder(both) != name_encoder(last)
 
 
 def test_features_are_computed_once(

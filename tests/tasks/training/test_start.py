@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from wheels import write_wheel
 
-from models.network.detector import Detector
+from models.network.detector import Detector, join_members
 from reelcheck.errors import SettingsError, WeightsError
 from reelcheck.train_config import DetectorSettings
 from reelcheck.weights.catalogue import CatalogueEntry, WheelSource, load_catalogue
@@ -64,6 +64,29 @@ def test_whole_detector_fills_everything(tmp_path: Path, tiny: Any) -> None:
     given, detector = random_detector(tiny.detector, 1), random_detector(tiny.detector, 2)
     load_initial_weights(detector, given.state_dict(), tmp_path)
     assert same(given.state_dict(), detector.state_dict())
+
+
+def test_ensemble_on_one_backbone_gives_its_backbone(tmp_path: Path, tiny: Any) -> None:
+    members = [random_detector(tiny.detector, n).state_dict() for n in (1, 2)]
+    weights = join_members(members, shares_backbone=True)
+    detector = random_detector(tiny.detector, 3)
+    load_initial_weights(detector, weights, tmp_path)
+    assert all(
+        torch.equal(t, members[0][f"backbone.{n}"])
+        for n, t in detector.backbone.state_dict().items()
+    )
+
+
+def test_statistics_of_other_features_are_replaced(tmp_path: Path, tiny: Any) -> None:
+    detectors = [random_detector(tiny.detector, n, feature_layers=(1,)) for n in (1, 2)]
+    mask_BT = torch.ones(1, 4, dtype=torch.bool)
+    for number, detector in enumerate(detectors):
+        if number == 1:
+            load_initial_weights(detector, detectors[0].state_dict(), tmp_path)
+        features_BTD = torch.randn(1, 4, detector.feature_dim) + 100 * number
+        detector.head.train()(features_BTD, torch.zeros(1, 4), mask_BT)
+    assert detectors[1].head.standardise is not None
+    torch.testing.assert_close(detectors[1].head.standardise.mean_D, features_BTD[0].mean(0))
 
 
 def test_detector_with_another_head_gives_its_backbone(tmp_path: Path, tiny: Any) -> None:

@@ -314,6 +314,14 @@ def test_damaged_crops_are_a_store_error_that_names_the_file(
     assert not model.card_path.exists()
 
 
+def test_compiling_a_backbone_of_which_layers_are_taken_is_refused(
+    layout: StoreLayout, tiny: Any, tmp_path: Path
+) -> None:
+    settings = with_changes(tiny.training, "detector.feature_layers=[1]")
+    with pytest.raises(SettingsError, match="compile = true"):
+        train(layout, ModelLayout(tmp_path), settings, engine=EngineSettings(compile=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "part"),
     [
