@@ -27,7 +27,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
@@ -37,9 +36,10 @@ os.environ.setdefault("NNCF_CI", "1")  # or NNCF reports its use over the networ
 
 import cv2
 import numpy as np
+from encoders import time_encoders
 
 from models.interop.export import export_parts
-from models.interop.runtime import OpenVINORuntime, _openvino_core, encode_all
+from models.interop.runtime import OpenVINORuntime, encode_all, get_openvino_core
 from models.metrics.aggregation import aggregate_videos
 from models.metrics.metrics import bootstrap_auc, bootstrap_auc_difference
 from models.network.detector import Detector
@@ -93,11 +93,11 @@ def measure_speed(
             crops = draw_crops(sequences, pixels)
             parts = export_parts(detector, crop_pixels=pixels)
             quantised = quantise(parts.encoder, crops, folder / f"{backbone}-{pixels}.xml")
-            runtimes = [
-                OpenVINORuntime(encoder, parts.head, num_threads=1)
+            timed = [
+                (OpenVINORuntime(encoder, parts.head, num_threads=1), crops[:_NUM_TIMED])
                 for encoder in (parts.encoder, quantised)
             ]
-            fp32, int8 = time_runtimes(runtimes, crops[:_NUM_TIMED], rounds)
+            fp32, int8 = time_encoders(timed, rounds)
             print(
                 f"| `{backbone}` | {pixels} px | {describe(fp32)} | {describe(int8)} "
                 f"| {find_gain(fp32, int8):.2f} |",
@@ -124,7 +124,8 @@ def measure_model(layout: StoreLayout, model: ModelLayout, rounds: int, folder: 
     }
     with floating_sums():
         runtimes["int8, exact sums"] = OpenVINORuntime(int8, parts.head, num_threads=1)
-    times = time_runtimes(list(runtimes.values()), crops[:_NUM_TIMED], rounds)
+    timed = [(runtime, crops[:_NUM_TIMED]) for runtime in runtimes.values()]
+    times = time_encoders(timed, rounds)
     logits = [score_videos(runtime, sequences, card.aggregation) for runtime in runtimes.values()]
     labels = np.array([row["label"] for row in row_of.values()])
     groups = np.array([row["component"] for row in row_of.values()])
@@ -174,7 +175,7 @@ def quantise(encoder: bytes, crops_NHWC: RGB, path: Path, *, seven_bits: bool = 
     import openvino  # noqa: PLC0415 - as in the runtime
 
     nncf.set_log_level(logging.ERROR)
-    network = _openvino_core().read_model(encoder)
+    network = get_openvino_core().read_model(encoder)
     network.reshape([_BATCH, *crops_NHWC.shape[1:]])
     parameters = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix.ENABLE if seven_bits else None
@@ -194,27 +195,12 @@ def quantise(encoder: bytes, crops_NHWC: RGB, path: Path, *, seven_bits: bool = 
 @contextmanager
 def floating_sums() -> Iterator[None]:
     """Let models that are loaded meanwhile round as in int8, and multiply and add in floats."""
-    core = _openvino_core()
+    core = get_openvino_core()
     core.set_property("CPU", {"LP_TRANSFORMS_MODE": "NO"})
     try:
         yield
     finally:
         core.set_property("CPU", {"LP_TRANSFORMS_MODE": "YES"})
-
-
-def time_runtimes(
-    runtimes: list[OpenVINORuntime], crops_NHWC: RGB, rounds: int
-) -> list[list[float]]:
-    """Measure milliseconds of CPU per crop, of each runtime in each round."""
-    spent: list[list[float]] = [[] for _ in runtimes]
-    for number in range(rounds + 1):
-        for own, runtime in zip(spent, runtimes, strict=True):
-            started = time.process_time()
-            for batch in crops_NHWC.reshape(-1, _BATCH, *crops_NHWC.shape[1:]):
-                runtime.encode(batch)
-            if number:  # the first round warms up
-                own.append((time.process_time() - started) / len(crops_NHWC) * 1000)
-    return spent
 
 
 def score_videos(

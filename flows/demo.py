@@ -155,7 +155,7 @@ def _learn(
         find_initial_weights(settings)
     crops = choose_preprocessing(settings)
     preprocess(source, store, labels=labels, settings=crops, run=run, exclude=exclude)
-    own = _locate_crops(out, recipe).preprocessing_hash
+    own = locate_store(store, crops).preprocessing_hash
     split_store(store, SplitSettings(seed=seed), own)
     train(store, model, settings=settings, engine=chosen.engine, preprocessing=own, notes=notes)
     return evaluate(store, model, preprocessing=own, report=True)

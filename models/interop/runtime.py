@@ -51,7 +51,7 @@ class Runtime(Protocol):
 
 
 @cache
-def _openvino_core() -> Any:
+def get_openvino_core() -> Any:
     """Make one core for the whole process; it is never released.
 
     The CPU plug-in gives the thread that makes a core another stack for signals, and removes this
@@ -85,7 +85,7 @@ class OpenVINORuntime:
             "INFERENCE_NUM_THREADS": num_threads or half_the_cores(),
             "NUM_STREAMS": 1,
         }
-        core = _openvino_core()
+        core = get_openvino_core()
         network = core.read_model(encoder)
         _, height, width, channels = network.input(0).partial_shape
         network.reshape([self.batch_size, height, width, channels])

@@ -82,7 +82,7 @@ def extract_features(backbone: nn.Module, x_NCHW: Tensor, layers: Sequence[int])
     return torch.cat([F.layer_norm(part_ND, part_ND.shape[1:]) for part_ND in parts], dim=1)
 
 
-def find_feature_dim(backbone: nn.Module, layers: Sequence[int] = ()) -> int:
+def find_feature_dim(backbone: nn.Module, layers: Sequence[int]) -> int:
     """Find D of the features; ``num_features`` is wrong for MobileNetV3-like heads."""
     if not layers:
         dim = getattr(backbone, "head_hidden_size", None) or backbone.num_features

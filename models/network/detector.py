@@ -23,6 +23,9 @@ from reelcheck.train_config import DetectorSettings
 
 Weights = dict[str, Tensor]
 
+_FIRST = "first."
+"""Begins the names of the first detector of an ensemble that shares its backbone."""
+
 
 class Detector(nn.Module):
     """A timm backbone and a head that classifies its features.
@@ -174,12 +177,22 @@ def join_members(members: Sequence[Weights], *, shares_backbone: bool) -> Weight
     """
     if not shares_backbone:
         return {f"members.{n}.{k}": v for n, own in enumerate(members) for k, v in own.items()}
-    joined = {f"first.{name}": tensor for name, tensor in members[0].items()}
+    joined = {_FIRST + name: tensor for name, tensor in members[0].items()}
     for number, own in enumerate(members[1:]):
         for name, tensor in own.items():
             if name.startswith("head."):
                 joined[f"others.{number}.{name.removeprefix('head.')}"] = tensor
     return joined
+
+
+def take_first_member(weights: Weights) -> Weights:
+    """Take the first detector out of an ensemble that shares its backbone; leave others alone.
+
+    Args:
+        weights: of anything, by name.
+    """
+    first = {k.removeprefix(_FIRST): v for k, v in weights.items() if k.startswith(_FIRST)}
+    return first if any(name.startswith("backbone.") for name in first) else weights
 
 
 def create_head(dim: int, settings: DetectorSettings) -> TransformerHead | FrameHead:

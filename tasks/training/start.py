@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.network.detector import Detector
+from models.network.detector import Detector, take_first_member
 from reelcheck.card import WeightsSource
 from reelcheck.errors import DownloadError, SettingsError, WeightsError
 from reelcheck.train_config import TrainSettings
@@ -17,9 +17,6 @@ from storage.weights import Weights, read_weights
 from tasks.checkpoints.fetch import fetch_weights, list_pretrained
 
 _log = logging.getLogger(__name__)
-
-_SHARED = "first."
-"""Begins the names of the first detector of an ensemble that shares its backbone."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,7 @@ def load_initial_weights(detector: Detector, weights: Weights, origin: str | Pat
         WeightsError: they fit neither.
     """
     prefix = "backbone."
-    if any(key.startswith(_SHARED + prefix) for key in weights):
-        weights = {k.removeprefix(_SHARED): v for k, v in weights.items() if k.startswith(_SHARED)}
+    weights = take_first_member(weights)
     own = {key: tensor.shape for key, tensor in detector.state_dict().items()}
     if own == {key: tensor.shape for key, tensor in weights.items()}:
         detector.load_state_dict(weights)

@@ -90,7 +90,7 @@ def train(
     layers = list(settings.detector.feature_layers)
     if engine.compile and layers and not has_fixed_features(settings):
         raise SettingsError(
-            f"compile = true is for a backbone whose last layer gives the features, not for "
+            "compile = true is for a backbone whose last layer gives the features, not for "
             f"detector.feature_layers = {layers}; set it to false"
         )
     split_rows = read_rows(layout.split_path, SPLIT)
