@@ -88,8 +88,9 @@ class RunSettings(Settings):
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Number of videos in a shard, which is one Prefect task."""
     decoder: Decoder = "auto"
-    """Which decoder is used; the frames are the same. auto: decord if it is exact and must decode
-    every packet anyway, otherwise PyAV; decord: decord wherever it is exact; pyav: always PyAV."""
+    """Which decoder is used; the frames are the same. auto: PyAV, and decord where PyAV fails;
+    decord: decord wherever it is exact, after PyAV has proved that nothing is damaged; pyav: always
+    PyAV."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Deadline for one video in seconds: half for the first attempt, half for the second."""
     max_memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30

@@ -248,7 +248,7 @@ class VideoResult:
     video_id: str
     status: Status
     reason: str | None = None
-    """Why the status is not ok; with ok, a remark such as a damaged end, or None."""
+    """Why the status is not ok; with ok, how the video is damaged, or None."""
     container: str | None = None
     codec: str | None = None
     width: int | None = None

@@ -86,6 +86,11 @@ class CropDataset(Dataset[Item]):
         """The row of every item; a blend counts as a fake video of its own."""
         return [_show_row(self._rows[draw.row], draw.look) for draw in self._draws]
 
+    @property
+    def gives_features(self) -> bool:
+        """Whether the items hold features in place of frames."""
+        return self._features is not None
+
     def __len__(self) -> int:
         return len(self._draws)
 

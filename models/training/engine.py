@@ -2,13 +2,14 @@
 
 import logging
 import os
+import re
 import warnings
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from reelcheck.errors import SettingsError, TrainingError
+from reelcheck.errors import ReelcheckError, SettingsError, TrainingError
 from reelcheck.train_config import EngineSettings
 
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
@@ -112,3 +113,9 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for expected in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=expected)
+
+
+def shorten_error(error: Exception) -> ReelcheckError:
+    """Make an error of one line: another process sends a traceback, whose last line says it all."""
+    line = re.sub(r"^reelcheck\.errors\.\w+: ", "", str(error).strip().splitlines()[-1])
+    return type(error)(line) if isinstance(error, ReelcheckError) else TrainingError(line)

@@ -6,7 +6,6 @@
 - Metrics in this module choose the epoch; reported figures come from ``models.metrics.metrics``.
 """
 
-import re
 import signal
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,7 +29,12 @@ from models.data.dataset import CropDataset, digest
 from models.data.loading import make_batch_loader
 from models.data.sampling import EpochSampler
 from models.network.detector import Detector
-from models.training.engine import make_trainer_options, quieten, require_devices
+from models.training.engine import (
+    make_trainer_options,
+    quieten,
+    require_devices,
+    shorten_error,
+)
 from models.training.epochs import find_best_epoch, is_finished
 from models.training.loss import compute_loss
 from models.training.optimiser import create_optimiser, create_schedule
@@ -59,7 +63,7 @@ class PhaseResult:
     """Outcome of one phase."""
 
     weights: dict[str, Tensor]
-    """Weights of the best epoch."""
+    """Weights of the best epoch, without those of a backbone that is not run."""
     log: tuple[EpochRow, ...]
     """One row per epoch."""
     summary: PhaseSummary
@@ -108,14 +112,13 @@ def fit_phase(
     state = torch.load(folder / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
     prefix = "average.module." if settings.ema_decay is not None else "detector."
     rows = _read_log(last_path)
-    trainable = [p.numel() for p in detector.parameters() if p.requires_grad]
     return PhaseResult(
         weights={k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)},
         log=tuple(rows),
         summary=PhaseSummary(
             phase=number,
             learning_rate=settings.effective_learning_rate(phase),
-            num_trainable=sum(trainable),
+            num_trainable=sum(p.numel() for p in detector.parameters() if p.requires_grad),
             num_parameters=sum(p.numel() for p in detector.parameters()),
             num_epochs=len(rows),
             best_epoch=first_epoch + find_best_epoch(rows, settings),
@@ -165,13 +168,7 @@ def _run(
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from stop
         except (ProcessRaisedException, ReelcheckError) as error:
-            raise _shorten_error(error) from error
-
-
-def _shorten_error(error: Exception) -> ReelcheckError:
-    """Make an error of one line: another process sends a traceback, whose last line says it all."""
-    line = re.sub(r"^reelcheck\.errors\.\w+: ", "", str(error).strip().splitlines()[-1])
-    return type(error)(line) if isinstance(error, ReelcheckError) else TrainingError(line)
+            raise shorten_error(error) from error
 
 
 class _TrainingModule(L.LightningModule):
@@ -190,6 +187,8 @@ class _TrainingModule(L.LightningModule):
         self.settings = settings
         self.engine = engine
         self.number = number
+        # A backbone that is not run stays as it is; to write it takes longer than training a head.
+        self.strict_loading = not data.train_set.gives_features
         self.average: AveragedModel | None = None
         if settings.ema_decay is not None:
             average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
@@ -206,6 +205,11 @@ class _TrainingModule(L.LightningModule):
         self.val_metrics = MetricCollection({k: m() for k, m in kinds.items()}, prefix="val_")
         # By default it leaves out losses that are no number; here they must be seen.
         self.val_loss = MeanMetric()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.strict_loading:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if "backbone." not in k}
 
     def setup(self, stage: str) -> None:
         # In the process that trains: compiled code cannot be sent to another process.
@@ -393,5 +397,4 @@ def _read_log(path: Path) -> list[EpochRow]:
     if not path.exists():
         return []
     callbacks = torch.load(path, weights_only=True, map_location="cpu")["callbacks"]
-    rows: list[EpochRow] = callbacks["_EpochLog"]["rows"]
-    return rows
+    return list(callbacks["_EpochLog"]["rows"])

@@ -100,7 +100,7 @@ def extract_video(
                 head_rotation=found.view.rotation if found.tracks else None,
                 fingerprints=_take_fingerprints(found),
             )
-            with watch.stage("crop"):
+            with watch.stage("crop"), _blaming_damage(result):
                 num_faces, sequences = cut_faces(video_id, passes, settings)
             result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
@@ -155,10 +155,22 @@ def _take_fingerprints(found: Pass) -> tuple[bytes, ...]:
 
 def _describe_loss(found: Pass) -> str | None:
     num_sampled, num_decoded = len(found.plan.frame_indices), len(found.samples)
-    if num_decoded == num_sampled:
+    if found.problem is None and num_decoded == num_sampled:
         return None
     cause = f" ({found.problem})" if found.problem else ""
-    return f"only {num_decoded} of {num_sampled} sampled frames could be decoded{cause}"
+    return f"damaged: {num_decoded} of {num_sampled} sampled frames are beyond doubt{cause}"
+
+
+@contextmanager
+def _blaming_damage(result: VideoResult) -> Iterator[None]:
+    """Say that the damage is to blame where the frames that it left show too little."""
+    try:
+        yield
+    except VideoError as error:
+        if (result.num_frames_decoded or 0) < (result.num_frames_sampled or 0):
+            reason = f"{result.reason}; {error.reason}"
+            raise VideoError(Status.DECODE_ERROR, reason) from error
+        raise
 
 
 def cut_faces(

@@ -210,8 +210,8 @@ def find_quality_flags(
     """Find what makes the prediction less certain than its score says.
 
     ``small_face``: the crop was enlarged for the model; ``blurred``, ``dark``, ``bright``: the
-    crops as the model sees them; ``damaged``: frames could not be decoded; ``face_seldom_seen``: on
-    fewer than half of the frames that were looked at.
+    crops as the model sees them; ``damaged``: frames could not be decoded, or only with doubt, and
+    were left out; ``face_seldom_seen``: on fewer than half of the frames that were looked at.
     """
     row = _make_track_row(track, None)
     decoded = result.num_frames_decoded or 0
@@ -220,7 +220,7 @@ def find_quality_flags(
         "blurred": row["sharpness"] < _BLURRED_BELOW,
         "dark": row["brightness"] < _DARK_BELOW,
         "bright": row["brightness"] >= _BRIGHT_FROM,
-        "damaged": decoded < (result.num_frames_sampled or 0),
+        "damaged": result.reason is not None,
         "face_seldom_seen": 2 * row["num_frames"] < decoded,
     }
     return [name for name, is_raised in flags.items() if is_raised]

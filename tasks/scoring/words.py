@@ -28,7 +28,7 @@ FLAG_WORDS = {
     "blurred": "the face is blurred",
     "dark": "the face is dark",
     "bright": "the face is very bright",
-    "damaged": "some frames could not be decoded",
+    "damaged": "the file is damaged; only frames beyond doubt were judged",
     "face_seldom_seen": "the face is on fewer than half of the frames looked at",
     PART_LOOKS_FAKE: "not fake as a whole, but one stretch alone would be: look there",
 }

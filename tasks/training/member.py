@@ -112,8 +112,8 @@ def train_member(
                 on_epoch=partial(_write_log, model.log_path, log, fold),
             )
             _keep_phase(model, number, result)
-        detector.load_state_dict(result.weights)
-        weights = result.weights
+        weights = {**detector.state_dict(), **result.weights}
+        detector.load_state_dict(weights)
         log += [_add_fold(row, fold) for row in result.log]
         phases.append(result.summary.model_copy(update={"fold": fold}))
         _log_phase(result.summary, of=len(settings.phases))

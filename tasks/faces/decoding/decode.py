@@ -2,12 +2,12 @@
 
 Three ways are tried in turn until all wanted frames are there:
 
+- PyAV by plan: only the needed packets are decoded. It stops at the first sign of damage.
+- PyAV in order: every packet is decoded, and the next frame beyond doubt replaces a damaged one
+  (``damage.py``).
 - decord, strictly forwards, because its seeks return wrong frames for several kinds of stream; only
-  for streams for which it is known to be exact. It decodes every packet.
-- PyAV by plan: only the needed packets are decoded. It stops at the first sign of damage, because
-  the pixels that a decoder invents for lost data depend on all packets before.
-- PyAV in order: every packet is decoded, as in every player, and the next good frame replaces a
-  damaged one.
+  for streams for which it is known to be exact. It tells no damage, so PyAV first proves that there
+  is none; therefore decord is used on request, or where PyAV has failed.
 
 All ways give the same pixels. Frames are streamed: one is in memory at a time.
 """
@@ -31,8 +31,8 @@ from reelcheck.config import Decoder
 from reelcheck.errors import VideoError
 from reelcheck.records import RGB, DecodePlan, Frame, VideoProbe
 from reelcheck.status import Status
+from tasks.faces.decoding.damage import CheckedPictures
 from tasks.faces.decoding.probe import (
-    demux_packets,
     find_video_stream,
     open_container,
     read_coded_packets,
@@ -49,8 +49,7 @@ _DECORD_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj
 _NOT_DECORD = {"av1", "theora"}
 """Codecs that decord's FFmpeg lacks."""
 _DECORD_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}
-_WORTH_LEAVING_OUT = 0.9
-"""A plan that decodes a larger share of the packets is not faster than decord."""
+_UNPROVED = "decord alone could read it, which tells no damage"
 _SAME_TIME_SECONDS = 1e-6
 
 
@@ -77,13 +76,12 @@ class FrameReader:
         path: the video.
         probe: the video's probe.
         plan: which frames, and which packets give them.
-        decoder: ``auto`` takes decord if it is exact and the plan skips few packets;
-            ``decord`` takes decord wherever it is exact; ``pyav`` never does.
+        decoder: ``decord`` takes decord wherever it is exact; ``auto`` and ``pyav`` take PyAV.
         is_retry: begin with the decoder that the first attempt did not begin with.
 
     After iteration ``decoder`` is the decoder of the last frames, ``num_packets_decoded`` the
-    number of packets that all ways together had to decode, and ``problem`` the decoder's last error
-    (None: no error).
+    number of packets that all ways together had to decode, and ``problem`` the damage that was
+    found, in words (None: none); frames in doubt are never given.
 
     Raises:
         VideoError: during iteration, if no frame at all can be decoded.
@@ -104,6 +102,8 @@ class FrameReader:
         self._converter = VideoReformatter()
         self._ways = _choose_ways(probe, plan, decoder, is_retry=is_retry)
         self._way = self._ways[0]
+        # A second attempt is made where PyAV died or took too long: it cannot prove anything.
+        self._can_prove = not is_retry
 
     @property
     def decoder(self) -> Literal["decord", "pyav"]:
@@ -126,27 +126,42 @@ class FrameReader:
             raise VideoError(Status.DECODE_ERROR, reason)
 
     def _read(self, wanted: Sequence[int]) -> Iterator[Frame]:
+        if self._way == "decord":
+            if self._may_use_decord(wanted):
+                self.num_packets_decoded += self._plan.num_packets_in_order
+                yield from self._read_with_decord(wanted)
+            return
         is_planned = self._way == "pyav by plan"
         self.num_packets_decoded += (
             self._plan.num_packets if is_planned else self._plan.num_packets_in_order
         )
-        if self._way == "decord":
-            yield from self._read_with_decord(wanted)
-            return
         with open_container(self._path) as container:
             stream = find_video_stream(container)
-            stream.codec_context.thread_count = 1
             if is_planned:
                 yield from self._read_by_plan(container, stream, wanted)
             else:
                 yield from self._read_in_order(container, stream, wanted)
 
+    def _may_use_decord(self, wanted: Sequence[int]) -> bool:
+        """Prove that all is whole up to the last wanted frame, or note that it is unproved."""
+        if not _begins_as_video(self._path):
+            return False
+        if not self._can_prove:
+            self.problem = _UNPROVED
+            return True
+        self.num_packets_decoded += self._plan.num_packets_in_order
+        last = self._probe.pts_seconds[wanted[-1]]
+        with open_container(self._path) as container:
+            pictures = CheckedPictures(container, find_video_stream(container))
+            for picture, is_sure in pictures:
+                if not is_sure or picture.time >= last:
+                    break
+            return pictures.problem is None
+
     def _read_with_decord(self, wanted: Sequence[int]) -> Iterator[Frame]:
         """Yield frames until the end or until decord fails."""
         import decord  # noqa: PLC0415 - absent on platforms without a wheel
 
-        if not _begins_as_video(self._path):
-            return
         decord.logging.set_level(decord.logging.QUIET)
         with suppress(decord.DECORDError, RuntimeError, StopIteration):
             path = str(self._path.absolute())
@@ -169,6 +184,7 @@ class FrameReader:
             zip(packets.pts_P.tolist(), packets.frame_index_P.tolist(), strict=True)
         )
         remaining, wanted_set = deque(wanted), set(wanted)
+        stream.codec_context.thread_count = 1
         # Without this FFmpeg hides damage.
         stream.codec_context.options = {"err_detect": "explode"}
         try:
@@ -189,32 +205,22 @@ class FrameReader:
     def _read_in_order(
         self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
     ) -> Iterator[Frame]:
-        """Yield the wanted frames by their times; the next good frame replaces a damaged one."""
+        """Yield the wanted frames by their times; the next sure one replaces one in doubt."""
         times = self._probe.pts_seconds
         num_passed = 0
-        for position, picture in enumerate(self._decode_in_order(container, stream)):
-            if num_passed == len(wanted):
-                return
+        pictures = CheckedPictures(container, stream)
+        for position, (picture, is_sure) in enumerate(pictures):
+            self.problem = pictures.problem
             timed = self._probe.has_pts and picture.pts is not None
             time = picture.time if timed else times[min(position, len(times) - 1)]
-            if picture.is_corrupt or time < times[wanted[num_passed]] - _SAME_TIME_SECONDS:
+            if not is_sure or time < times[wanted[num_passed]] - _SAME_TIME_SECONDS:
                 continue
             index = bisect_left(times, time - _SAME_TIME_SECONDS)
             num_passed = bisect_right(wanted, index)
             yield self._make_frame(index, self._turn_upright(picture))
-
-    def _decode_in_order(
-        self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[av.VideoFrame]:
-        """Yield all frames. As in every player, packets that cannot be decoded are skipped."""
-        try:
-            for packet in demux_packets(container, stream):
-                try:
-                    yield from packet.decode()
-                except (av.FFmpegError, ValueError) as error:
-                    self.problem = getattr(error, "strerror", None) or str(error)
-        except av.FFmpegError as error:
-            self.problem = error.strerror
+            if num_passed == len(wanted):
+                return
+        self.problem = pictures.problem
 
     def _turn_upright(self, picture: av.VideoFrame) -> RGB:
         """Convert to RGB with square pixels, turned (counter-clockwise) by the display matrix."""
@@ -247,11 +253,9 @@ def _choose_ways(
     if plan.num_packets < plan.num_packets_in_order:
         by_pyav = ("pyav by plan", *by_pyav)
     by_decord: tuple[_Way, ...] = ("decord", "pyav in order")
-    leaves_out = plan.num_packets < _WORTH_LEAVING_OUT * plan.num_packets_in_order
     if not reads_exactly(probe):
         return by_pyav[-1:] if is_retry else by_pyav
-    prefers_decord = decoder == "decord" or (decoder == "auto" and not leaves_out)
-    return by_decord if prefers_decord != is_retry else by_pyav
+    return by_decord if (decoder == "decord") != is_retry else by_pyav
 
 
 def _decode_runs(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -104,6 +105,21 @@ def test_features_are_computed_once(
     train(layout, ModelLayout(tmp_path / "two"), changed)
     assert files_of(layout) == before
     assert {frames.ndim for frames in seen} == {2}
+
+
+def test_backbone_that_does_not_learn_is_not_written_in_every_epoch(
+    layout: StoreLayout, frozen: TrainSettings, tmp_path: Path
+) -> None:
+    model, undisturbed = ModelLayout(tmp_path / "model"), ModelLayout(tmp_path / "undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.training.train._write", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(layout, model, frozen)
+    kept = [path.stat().st_size for path in model.unfinished_dir.rglob("*.ckpt")]
+    card = train(layout, undisturbed, frozen)
+    assert kept
+    assert max(kept) < undisturbed.weights_path.stat().st_size / 2
+    assert train(layout, model, frozen).model_id == card.model_id
 
 
 def test_folds_share_the_backbone_that_did_not_learn(

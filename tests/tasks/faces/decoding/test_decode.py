@@ -157,15 +157,29 @@ def test_reads_exactly_decord_only_where_it_does(
     assert reads_exactly(probe_video(make_video(recipe_type(**values)))) == is_exact
 
 
-def test_auto_takes_decord_only_where_nothing_can_be_left_out(
+def test_decord_reads_on_request_and_where_pyav_failed(
     make_video: Make, recipe_type: type[Any]
 ) -> None:
     pytest.importorskip("decord")
-    with_b = make_video(recipe_type("with_b.mp4", options={"bf": "3", "g": "500"}))
-    without_b = make_video(recipe_type("without_b.mp4", options={"bf": "0", "g": "500"}))
-    assert read(without_b, [5, 20, 39])[1] == "decord"
-    assert read(with_b, [5, 20, 39])[1] == "pyav"
-    assert read(with_b, range(40))[1] == "decord"
+    path = make_video(recipe_type("without_b.mp4", options={"bf": "0", "g": "500"}))
+    probe = probe_video(path)
+    plan = plan_frames(probe, np.array([5, 20, 39]))
+    used = {
+        (decoder, is_retry): FrameReader(path, probe, plan, decoder=decoder, is_retry=is_retry)
+        for decoder in ("auto", "decord", "pyav")
+        for is_retry in (False, True)
+    }
+    assert all(len(list(reader)) == 3 for reader in used.values())
+    assert {key for key, reader in used.items() if reader.decoder == "decord"} == {
+        ("auto", True),
+        ("decord", False),
+        ("pyav", True),
+    }
+    # A second attempt cannot prove that nothing was damaged: PyAV died there.
+    assert {key for key, reader in used.items() if reader.problem} == {
+        ("auto", True),
+        ("pyav", True),
+    }
 
 
 def test_num_packets_decoded_is_what_the_way_taken_costs(
@@ -201,43 +215,52 @@ def damaged(path: Path, target: Path, start: float, end: float) -> Path:
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
-def test_frames_of_a_video_damaged_inside_are_fewer_and_ascending(
-    make_video: Make, recipe_type: type[Any], tmp_path: Path, decoder: Decoder
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_of_a_damaged_video_are_those_of_the_whole_one(
+    make_video: Make, recipe_type: type[Any], tmp_path: Path, seed: int, decoder: Decoder
 ) -> None:
-    whole = make_video(recipe_type("long.mp4", num_frames=60, options={"g": "10", "crf": "10"}))
-    path = damaged(whole, tmp_path / "a.mp4", 0.4, 0.6)
-    frames, _ = read(path, range(60), decoder)
-    indices = [frame.frame_index for frame in frames]
-    assert indices == sorted(set(indices))
-    assert set(indices) <= set(range(60))
-    assert len(frames) >= 20
-    truth = decode_all(whole)
-    for frame in frames[:20]:
-        np.testing.assert_array_equal(frame.rgb_HWC, truth[frame.frame_index][1])
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_frames_by_plan_of_a_damaged_video_are_those_of_a_full_decode(
-    make_video: Make, recipe_type: type[Any], tmp_path: Path, seed: int
-) -> None:
-    # What a decoder makes up for lost data depends on what it saw before: nothing may be left out.
+    # What a decoder makes up for lost data, and what is predicted from that, is never given.
     options = {"g": "15", "bf": "3", "crf": "10"}
     whole = make_video(recipe_type("plan_damage.mp4", num_frames=60, options=options))
-    start = 0.1 + 0.08 * seed
+    start = 0.1 + 0.1 * seed
     path = damaged(whole, tmp_path / "a.mp4", start, start + 0.02)
-    probe = probe_video(path)
-    truth: dict[float | None, Picture] = {}
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # what is made up depends on the threads, too
-        for packet in container.demux(stream):
-            with suppress(av.FFmpegError):
-                truth |= {frame.time: rgb_of(frame) for frame in packet.decode()}
-    frames, _ = read(path, range(0, 60, 4), "pyav")
-    assert frames
-    for frame in frames:
-        time = probe.pts_seconds[frame.frame_index]
-        np.testing.assert_array_equal(frame.rgb_HWC, truth[time])
+    reader = reader_of(path, range(60), decoder)
+    frames = list(reader)
+    assert reader.problem
+    assert 20 <= len(frames) < 60
+    truth = decode_all(whole)
+    changes = [difference(frame.rgb_HWC, truth[frame.frame_index][1]) for frame in frames]
+    # The last lines of the picture before the first error can be wrong and still be valid.
+    assert sum(change > 0 for change in changes) <= 3
+    assert max(changes) < 2
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("cabac", [0, 1])
+def test_flipped_bits_are_told_by_either_decoder(
+    make_video: Make, recipe_type: type[Any], tmp_path: Path, cabac: int, decoder: Decoder
+) -> None:
+    options = {"g": "12", "x264-params": f"cabac={cabac}"}
+    size = {"width": 320, "height": 240, "num_frames": 36}
+    whole = make_video(recipe_type(f"flips{cabac}.mp4", options=options, **size))
+    content, truth = whole.read_bytes(), decode_all(whole)
+    first, last = content.index(b"mdat") + 8, content.index(b"moov")
+    rng = np.random.default_rng(cabac)
+    num_silent = num_told = 0
+    for _ in range(24):
+        changed = bytearray(content)
+        changed[rng.integers(first, last)] ^= 1 << rng.integers(8)
+        path = tmp_path / "a.mp4"
+        path.write_bytes(changed)
+        reader = reader_of(path, range(36), decoder)
+        with suppress(VideoError):
+            frames = list(reader)
+            changes = (difference(f.rgb_HWC, truth[f.frame_index][1]) for f in frames)
+            num_silent += reader.problem is None and any(change > 2 for change in changes)
+        num_told += reader.problem is not None
+    # H.264 has no checksum: a few flipped bits give another valid stream.
+    assert num_silent <= 3
+    assert num_told >= 16
 
 
 def test_frames_of_a_video_damaged_throughout_are_a_decode_error(
