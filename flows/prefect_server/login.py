@@ -1,6 +1,6 @@
 """The password for a server where the environment names none.
 
-A process of its own, ``python -m flows.prefect_server.login``, asks Prefect for its settings, in the
+A process of its own, ``python -m flows.prefect_server.login``, asks Prefect for its settings in the
 folder in which the ``prefect`` command of another terminal reads them, and lets that command know
 the password.
 """

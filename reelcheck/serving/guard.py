@@ -19,6 +19,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared only
 _DEFAULT_PORT = 80
+_NO_FOREIGN_FRAMES = (b"content-security-policy", b"frame-ancestors 'self'")
 _POLICY_VIOLATION = 1008
 """RFC 6455, section 7.4.1."""
 
@@ -85,7 +86,7 @@ class WebGuard:
         """Answer, or hand on."""
         refusal = self._find_refusal(scope) if scope["type"] in {"http", "websocket"} else None
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _without_frames(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         else:
@@ -141,6 +142,18 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _without_frames(send: Send) -> Send:
+    """Forbid other sites to show an answer in a frame of theirs, over which they could lay traps."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), _NO_FOREIGN_FRAMES]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sent
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:
