@@ -145,7 +145,7 @@ def _is_address(name: str) -> bool:
 
 
 def _without_frames(send: Send) -> Send:
-    """Forbid other sites to show an answer in a frame of theirs, over which they could lay traps."""
+    """Forbid other sites to show an answer in a frame, on which a click would be theirs."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

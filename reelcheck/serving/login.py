@@ -93,8 +93,9 @@ def read_login(path: Path) -> str:
     Raises:
         SettingsError: others can read the file, have made it, or may have written it.
     """
-    # A link could lead to a file that somebody else chose.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    if path.is_symlink():  # it could lead to a file that somebody else chose
+        raise SettingsError(f"{path} is a link: delete it; a new file is made")
+    descriptor = os.open(path, os.O_RDONLY)
     with os.fdopen(descriptor, encoding="utf-8") as file:
         if sys.platform != "win32":
             found = os.fstat(descriptor)
