@@ -33,6 +33,7 @@ from reelcheck.serving.login import ServerLogin
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = "application/json"
+PROXY = "runs.example.org"
 
 
 def bare_environment(home: Path) -> dict[str, str]:
@@ -86,7 +87,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         bare_environment(folder / "home"), login, api_url=f"{server.address}/api"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.prefect_server", "--port", str(port)],
+        [
+            *(sys.executable, "-m", "flows.prefect_server"),
+            *("--port", str(port), "--allow-host", PROXY),
+        ],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -182,6 +186,12 @@ class TestGuarded:
         own = f"http://localhost:{port}"
         assert prefly(own) == (200, own)
         assert prefly(STRANGER) == (403, None)
+
+    def test_a_proxy_that_is_allowed_is_answered(self, guarded: Guarded) -> None:
+        for host in (PROXY, guarded.host):
+            asked = ask(guarded.address, "/api/health", Host=host, Origin=f"https://{PROXY}")
+            assert asked.status == 200
+            assert asked.headers["access-control-allow-origin"] == f"https://{PROXY}"
 
     @pytest.mark.parametrize("path", ["/", "/api/health", "/ui-settings", "/api/csrf-token"])
     def test_a_name_that_leads_here_is_no_way_in(self, guarded: Guarded, path: str) -> None:
