@@ -24,7 +24,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 
 def main() -> None:
     """Entry point: errors of ours become one line on stderr and their exit code."""
-    _set_up_prefect()
+    _quiet_prefect()
     try:
         app()
     except ReelcheckError as error:
@@ -55,7 +55,7 @@ def _print_error(message: str) -> None:
     Console(stderr=True).print(line, soft_wrap=True)
 
 
-def _set_up_prefect() -> None:
+def _quiet_prefect() -> None:
     """The operator sees our progress and errors, not Prefect's; and nothing is reported home."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
@@ -63,8 +63,5 @@ def _set_up_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # A busy machine starts it slowly.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    # The temporary server of a command has no pages: other sites' get no answer, and no token.
-    os.environ.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "https://nobody.invalid")
-    os.environ.setdefault("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("tasks").setLevel(logging.INFO)
