@@ -21,7 +21,7 @@ from flows.split import flow
 def ask():
     with get_client(sync_client=True) as client:
         own = client.hello().status_code
-        url = str(client.api_url)
+        url = str(client.api_url).rstrip("/")
     evil = httpx.post(f"{url}/flows/", json={"name": "evil"}, headers={"Origin": "http://evil.example"})
     return [own, evil.status_code, httpx.post(f"{url}/flows/filter", json={}).status_code]
 
