@@ -13,5 +13,6 @@ spread.py        one task per shard, here or on a cluster
 demo.py          all of it, on rendered faces or own videos
 serve.py         a Prefect server and a worker on this machine
 deployments.py   what is registered with a Prefect server
+prefect_server   Prefect's servers, which strangers cannot command
 cli              the commands
 """

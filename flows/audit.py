@@ -1,8 +1,8 @@
 """Flow: labelled store -> leaks between its splits, and what gives the labels away."""
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from reelcheck.locations import Location
 from storage.layout import find_preprocessed, is_no_crops
 from storage.object_store.copies import open_for_writing

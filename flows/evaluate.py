@@ -3,9 +3,9 @@
 from contextlib import ExitStack
 from typing import Literal
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from models.metrics.evaluation import Evaluation
 from reelcheck.config import RunSettings
 from reelcheck.locations import Location

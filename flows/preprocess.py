@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from flows.spread import choose_hashing, spread_shards
 from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
 from reelcheck.cores import measure_cpu_seconds

@@ -3,12 +3,12 @@
 import json
 from dataclasses import asdict
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.approval import ask_for_approval, hold_for_approval
 from flows.audit import audit
 from flows.evaluate import evaluate
+from flows.prefect_server.temporary import flow
 from flows.preprocess import locate_store, preprocess
 from flows.split import split_store
 from flows.train import train

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from flows.spread import choose_hashing, spread_shards
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
 from reelcheck.locations import Location, is_url

@@ -4,6 +4,7 @@ Prefect itself is only started as other processes here, so that the watcher stay
 settings cannot differ from those of its children.
 """
 
+import json
 import os
 import signal
 import socket
@@ -13,14 +14,16 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 
 from reelcheck.errors import ServerError, SettingsError
 from reelcheck.parent import die_with_parent
+from reelcheck.serving.guard import is_every_address, is_loopback
+from reelcheck.serving.login import ServerLogin
 
 WORK_POOL = "reelcheck"
 _DEPLOYMENTS_FILE = "prefect.yaml"
+_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - the name of a variable
 _START_SECONDS = 180.0
 """Time limit for the server's first answer on a busy machine."""
 _STOP_SECONDS = 20.0
@@ -33,8 +36,9 @@ def serve(
     host: str,
     port: int,
     max_runs: int,
+    allow_hosts: tuple[str, ...] = (),
     environment: Mapping[str, str] = os.environ,
-    on_ready: Callable[[str], object],
+    on_ready: Callable[[str, ServerLogin], object],
 ) -> None:
     """Start everything and wait until SIGINT or SIGTERM.
 
@@ -43,8 +47,9 @@ def serve(
         host: address to listen on.
         port: the server's.
         max_runs: flow runs at once.
+        allow_hosts: further names under which browsers and machines reach the server.
         environment: what the children see, before what is set here.
-        on_ready: called with the server's address when runs can be started.
+        on_ready: called with the server's address and login when runs can be started.
 
     Raises:
         SettingsError: the folder holds no ``prefect.yaml``, the port is in use, or others could
@@ -53,26 +58,28 @@ def serve(
     """
     require_deployments_file(folder)
     address = f"http://{_choose_reachable_host(host)}:{port}"
-    child_environment = make_server_environment(environment, host=host, api_url=f"{address}/api")
+    require_password(environment, host=host)
     _require_free(host, port)
+    login = _find_login(folder, environment)
+    child_environment = make_server_environment(environment, login, api_url=f"{address}/api")
+    allowed = [word for name in allow_hosts for word in ("--allow-host", name)]
     with _stopped_by_signals(), ExitStack() as stack:
-        prefect = (sys.executable, "-m", "prefect")
         server = stack.enter_context(
             _child(
-                *prefect, "server", "start", "--host", host, "--port", str(port),
-                environment=child_environment, folder=folder, is_silent=True,
+                sys.executable, "-m", "flows.prefect_server", "--host", host, "--port", str(port),
+                *allowed, environment=child_environment, folder=folder, is_silent=True,
             )
         )  # fmt: skip
         _wait_until_healthy(f"{address}/api/health", server)
         _deploy(folder, child_environment)
         worker = stack.enter_context(
             _child(
-                *prefect, "worker", "start", "--pool", WORK_POOL, "--name", _name_worker(),
-                "--limit", str(max_runs),
+                sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL,
+                "--name", _name_worker(), "--limit", str(max_runs),
                 environment=child_environment, folder=folder,
             )
         )  # fmt: skip
-        on_ready(address)
+        on_ready(address, login)
         _wait_for_an_end({"server": server, "worker": worker})
 
 
@@ -102,24 +109,27 @@ def require_server_address(environment: Mapping[str, str] = os.environ) -> None:
         )
 
 
-def make_server_environment(
-    environment: Mapping[str, str], *, host: str, api_url: str
-) -> dict[str, str]:
-    """Make the environment of the server, its worker and the runs.
+def require_password(environment: Mapping[str, str], *, host: str) -> None:
+    """Make sure that a server which others can reach has a password that they can be told.
 
     Raises:
-        SettingsError: others can reach this address, and no password is set.
+        SettingsError: it has none.
     """
-    password = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
-    if not (_is_loopback(host) or password):
+    if not (is_loopback(host) or environment.get(_PASSWORD)):
         raise SettingsError(
             f"host = {host} can be reached from other machines: set "
-            "PREFECT_SERVER_API_AUTH_STRING=USER:PASSWORD first, or use 127.0.0.1"
+            f"{_PASSWORD}=USER:PASSWORD first, or use 127.0.0.1"
         )
-    login = {"PREFECT_API_AUTH_STRING": password} if password else {}
+
+
+def make_server_environment(
+    environment: Mapping[str, str], login: ServerLogin, *, api_url: str
+) -> dict[str, str]:
+    """Make the environment of the server, its worker and the runs."""
     return {
         **environment,
-        **login,
+        _PASSWORD: login.server,
+        "PREFECT_API_AUTH_STRING": login.client,
         "PREFECT_API_URL": api_url,
         # The command line silences Prefect for itself; here its log is what a person reads.
         "PREFECT_LOGGING_LEVEL": "INFO",
@@ -137,16 +147,21 @@ def make_server_environment(
     }
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _find_login(folder: Path, environment: Mapping[str, str]) -> ServerLogin:
+    if password := environment.get(_PASSWORD):
+        return ServerLogin(password, password)
+    result = subprocess.run(
+        (sys.executable, "-m", "flows.prefect_server.login"),
+        cwd=folder, env=dict(environment), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode:
+        raise SettingsError(result.stderr.strip())
+    return ServerLogin(**json.loads(result.stdout))
 
 
 def _choose_reachable_host(host: str) -> str:
     """Choose the name under which this machine reaches a server that listens on ``host``."""
-    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared only
+    return "127.0.0.1" if is_every_address(host) else host
 
 
 def _require_free(host: str, port: int) -> None:

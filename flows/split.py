@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect import flow
-
+from flows.prefect_server.temporary import flow
 from reelcheck.config import SplitSettings
 from reelcheck.locations import Location
 from reelcheck.recipes import load_recipe

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from flows.split import prepare_split_store
 from reelcheck.locations import Location
 from reelcheck.train_config import EngineSettings, TrainSettings

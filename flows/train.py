@@ -1,8 +1,8 @@
 """Flow: labelled store -> split -> checkpoint folder."""
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.prefect_server.temporary import flow
 from flows.split import prepare_split_store
 from reelcheck.card import ModelCard
 from reelcheck.locations import Location

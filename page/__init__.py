@@ -1,5 +1,6 @@
 """The web page: Streamlit over the same scoring as the command line.
 
+serving.py        the server: Streamlit's, behind a guard
 app.py            the script that Streamlit runs for every visit
 views             one file per page
 frame.py          look and navigation around all pages

@@ -1,9 +1,13 @@
-"""Streamlit's command line, with what the first visitor would wait for imported before it starts.
+"""The page's server: ``python -m page SETTINGS``, with the settings as JSON.
 
-Decode processes that the server spawns import this file, too, under another name.
+Decode processes that the server spawns import this file, too, under another name: it must cost them
+nothing.
 """
 
 if __name__ == "__main__":
-    from streamlit.web.cli import main
+    import sys
 
-    main(prog_name="streamlit")
+    from page.serving import serve_page
+    from reelcheck.page_config import PageSettings
+
+    serve_page(PageSettings.model_validate_json(sys.argv[1]))

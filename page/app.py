@@ -1,4 +1,4 @@
-"""The script that ``streamlit run`` starts; ``reelcheck page`` calls it with its settings.
+"""The script that Streamlit runs for every visit.
 
 Decode processes that the server spawns import this file, too, under another name: it must cost
 them nothing.

@@ -3,12 +3,17 @@
 import json
 import os
 import urllib.request
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
+from urllib.error import HTTPError
+from uuid import uuid4
 
 from reelcheck.errors import StoreError
+from reelcheck.serving.login import find_login
 
 FLOWS = ("preprocess", "train", "evaluate", "score", "retrain", "audit")
 _SECONDS = 4.0
@@ -42,7 +47,8 @@ def read_last_runs(api: str) -> list[FlowRun]:
     """Read the last runs of our flows, the newest first.
 
     Raises:
-        StoreError: the server does not answer.
+        StoreError: the server does not answer, or wants another password.
+        SettingsError: others can read the password that ``reelcheck serve`` made.
     """
     flows = _ask(api, "flows/filter", {"limit": 200})
     names = {flow["id"]: flow["name"] for flow in flows if flow["name"] in FLOWS}
@@ -80,14 +86,39 @@ def _make_run(run: Mapping[str, Any], flow: str, ui: str) -> FlowRun:
 def _ask(api: str, path: str, question: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not api.startswith(("http://", "https://")):
         raise StoreError(f"PREFECT_API_URL is {api}; it must begin with http:// or https://")
-    request = urllib.request.Request(  # noqa: S310 - checked above
-        f"{api.rstrip('/')}/{path}",
-        data=json.dumps(question).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
-            records: list[dict[str, Any]] = json.load(answer)
+        headers = _find_headers(api)
+        content = json.dumps(question).encode()
+        records: list[dict[str, Any]] = _send(f"{api.rstrip('/')}/{path}", headers, content)
+    except HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            raise StoreError(
+                f"the Prefect server at {api} wants another password: set PREFECT_API_AUTH_STRING="
+                "USER:PASSWORD"
+            ) from error
+        raise StoreError(f"the Prefect server at {api} refuses: {error}") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"the Prefect server at {api} does not answer: {error}") from error
     return records
+
+
+def _find_headers(api: str) -> dict[str, str]:
+    """Find what the server wants to be sent: the password, and its own token against forgery."""
+    headers = {"Content-Type": "application/json"}
+    if login := find_login(api):
+        headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    client = str(uuid4())
+    try:
+        token = _send(f"{api.rstrip('/')}/csrf-token?client={client}", headers)["token"]
+    except HTTPError as error:
+        # What a server without this protection says.
+        if error.code not in {HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}:
+            raise
+        return headers
+    return {**headers, "Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
+
+
+def _send(url: str, headers: Mapping[str, str], content: bytes | None = None) -> Any:
+    request = urllib.request.Request(url, data=content, headers=dict(headers))  # noqa: S310 - http
+    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
+        return json.load(answer)

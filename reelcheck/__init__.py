@@ -15,4 +15,5 @@ perturbations.py  changes of a video before detection
 progress.py       the progress bar
 cores.py          processor cores and CPU time
 parent.py         child processes that end with their parent
+serving           who may ask a web server: hosts, origins, the password
 """

@@ -29,3 +29,9 @@ class PageSettings(Settings):
     """Largest total size of one visitor's files, models and results, in megabytes."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Deadline for one video in seconds, as in ``RunSettings``; visitors wait for the result."""
+    host: str = "127.0.0.1"
+    """Address that the server listens on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8501
+    """Port that the server listens on; 0 is any that is free."""
+    allow_hosts: tuple[str, ...] = ()
+    """Further names by which browsers reach the page: NAME or NAME:PORT."""

@@ -1,5 +1,6 @@
 """Commands for running unattended: serve, deploy."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.printing import console
+from reelcheck.serving.login import ServerLogin
 
 
 @app.command()
@@ -17,23 +19,39 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 4200,
     max_runs: Annotated[int, typer.Option(min=1, help="Flow runs at once; further ones wait.")] = 2,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:PORT]", help="One more name by which it is reached, as a proxy's."
+        ),
+    ] = None,
 ) -> None:
     """Start a Prefect server with every deployment, and a worker, until Ctrl-C.
 
-    The server keeps its data in PREFECT_HOME. Paths of the deployments are relative to this folder,
-    which must hold `prefect.yaml`.
+    The server keeps its data in PREFECT_HOME, and the password that it makes where you set none.
+    Paths of the deployments are relative to this folder, which must hold `prefect.yaml`.
 
     Example: `reelcheck serve --port 4300`
     """
     from flows.serve import serve as serve_here
 
-    serve_here(Path.cwd(), host=host, port=port, max_runs=max_runs, on_ready=_tell_how_to_use)
+    serve_here(
+        Path.cwd(),
+        host=host,
+        port=port,
+        max_runs=max_runs,
+        allow_hosts=tuple(allow_host or ()),
+        on_ready=_tell_how_to_use,
+    )
 
 
-def _tell_how_to_use(address: str) -> None:
+def _tell_how_to_use(address: str, login: ServerLogin) -> None:
+    where = "the one that you have set" if login.path is None else f"the line in {login.path}"
+    needed = f'  export PREFECT_API_AUTH_STRING="$(cat {shlex.quote(login.path or "")})"'
     lines = (
-        f"ready: {address}  (Ctrl-C stops it). In another terminal:",
+        f"ready: {address}  (Ctrl-C stops it; password: {where}). In another terminal:",
         f"  export PREFECT_API_URL={address}/api",
+        *(() if login.is_known_to_prefect else (needed,)),
         "  prefect deployment run preprocess/default --watch",
         "  prefect deployment run score/default --watch",
         "  prefect deployment run retrain/nightly --watch",

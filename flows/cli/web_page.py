@@ -33,6 +33,14 @@ def page(
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is the whole network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8501,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME[:PORT]",
+            help="One more name by which browsers reach the page, as a proxy's.",
+        ),
+    ] = None,
     max_upload_mb: Annotated[
         int, typer.Option("--max-upload-mb", min=1, max=10_000, help="Largest file that is taken.")
     ] = 200,
@@ -63,10 +71,13 @@ def page(
         results=tuple(path.resolve() for path in results or []),
         max_upload_mb=max_upload_mb,
         allow_paths=allow_paths,
+        host=host,
+        port=port,
+        allow_hosts=tuple(allow_host or ()),
     )
     console.print(f"page: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
     server = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
-        streamlit_command(settings.model_dump_json(), host=host, port=port, max_mb=max_upload_mb),
+        [sys.executable, "-m", "page", settings.model_dump_json()],
         env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
     )
     # Whoever ends this process means the server; Ctrl-C reaches both.
@@ -77,32 +88,3 @@ def page(
         server.wait()
         code = 130
     raise typer.Exit(code)
-
-
-def streamlit_command(settings: str, *, host: str, port: int, max_mb: int) -> list[str]:
-    """Build the command that starts the page's server.
-
-    Args:
-        settings: of the page, as JSON.
-        host: address to listen on.
-        port: the same.
-        max_mb: largest upload.
-    """
-    folder = Path(__file__).resolve().parents[2] / "page"
-    options = {
-        "server.address": host,
-        "server.port": port,
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "server.runOnSave": "false",
-        "server.enableXsrfProtection": "true",
-        "server.maxUploadSize": max_mb,
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "viewer",
-        "client.showErrorDetails": "none",
-        "runner.magicEnabled": "false",
-        "theme.base": folder / "assets" / "theme.toml",
-    }
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    script = str(folder / "app.py")
-    return [sys.executable, "-m", "page", "run", script, *flags, "--", settings]

@@ -17,9 +17,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from flows.cli import main
+from reelcheck.serving.login import find_login_path, read_login
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSWORD = "operator:not a secret"
 PATIENCE_SECONDS = 400.0
 
 
@@ -81,13 +81,12 @@ class Served:
         return {
             **inherited,
             "PREFECT_HOME": str(self.folder / "home"),
-            "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
-            "PREFECT_API_AUTH_STRING": PASSWORD,
             **self.settings,
         }
 
     @property
     def client_environment(self) -> dict[str, str]:
+        """What another terminal has."""
         return {**self.environment, "PREFECT_API_URL": f"{self.address}/api"}
 
     def start(self) -> str:
@@ -119,8 +118,13 @@ class Served:
             assert process.stdout is not None
             process.stdout.close()
 
+    @property
+    def login(self) -> str:
+        """What `serve` has generated."""
+        return read_login(find_login_path(self.environment))
+
     def client(self) -> SyncPrefectClient:
-        return SyncPrefectClient(f"{self.address}/api", auth_string=PASSWORD)
+        return SyncPrefectClient(f"{self.address}/api", auth_string=self.login)
 
     def prefect(self, *arguments: str) -> str:
         result = subprocess.run(
@@ -183,6 +187,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         served = Served(folder, port, settings)
         printed = served.start()
         assert f"PREFECT_API_URL={served.address}/api" in printed
+        assert str(find_login_path(served.environment)) in printed
+        assert "PREFECT_API_AUTH_STRING" not in printed
         started.append(served)
         return served
 

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -141,6 +142,16 @@ def test_compose_shows_the_server_to_this_machine_only() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports == ["127.0.0.1:4200:4200"]
     assert "PREFECT_SERVER_API_AUTH_STRING" in SERVICES["server"]["environment"]
+
+
+def test_compose_starts_the_guarded_server_under_the_name_that_clients_use() -> None:
+    server = SERVICES["server"]
+    assert server["entrypoint"] == ["python", "-m", "flows.prefect_server"]
+    command = server["command"]
+    given = dict(zip(command[::2], command[1::2], strict=True))
+    for client in ("deploy", "worker"):
+        api = urlsplit(SERVICES[client]["environment"]["PREFECT_API_URL"])
+        assert (api.hostname, str(api.port)) == (given["--allow-host"], given["--port"])
 
 
 def test_compose_holds_no_secret() -> None:

@@ -10,16 +10,17 @@ from typing import Any
 import httpx
 import pytest
 from prefect.states import Cancelling
+from strangers import STRANGER
 
 from flows.serve import make_server_environment, serve
 from reelcheck.errors import SettingsError
+from reelcheck.serving.login import ServerLogin
 from storage.layout import find_preprocessed
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES
 from storage.tables import Row, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSWORD = "operator:not a secret"
 Served = Any
 """The class of that name in conftest.py: a conftest cannot be imported from a test."""
 RUN = {"shard_size": 8, "num_workers": 1}
@@ -64,9 +65,10 @@ def test_server_for_others_needs_a_password(tmp_path: Path, host: str) -> None:
 
 
 def test_password_is_handed_to_the_worker_and_results_are_no_pickles() -> None:
-    given = {"PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
-    environment = make_server_environment(given, host="0.0.0.0", api_url="http://127.0.0.1:1/api")
-    assert environment["PREFECT_API_AUTH_STRING"] == PASSWORD
+    login = ServerLogin("server:secret", "client:secret")
+    environment = make_server_environment({}, login, api_url="http://127.0.0.1:1/api")
+    assert environment["PREFECT_SERVER_API_AUTH_STRING"] == login.server
+    assert environment["PREFECT_API_AUTH_STRING"] == login.client
     assert environment["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
 
 
@@ -91,11 +93,17 @@ class TestServed:
     """One server for all; the last tests kill it."""
 
     def test_nobody_gets_in_without_the_password(self, served: Served) -> None:
-        url = f"{served.address}/api/flow_runs/count"
-        assert httpx.post(url, json={}).status_code == 401
-        assert httpx.post(url, json={}, auth=("operator", "wrong")).status_code == 401
-        assert httpx.post(url, json={}, auth=("operator", "not a secret")).status_code == 200
+        url = f"{served.address}/api/csrf-token?client=x"
+        user, _, password = served.login.partition(":")
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, auth=(user, "wrong")).status_code == 401
+        assert httpx.get(url, auth=(user, password)).status_code == 200
         assert httpx.get(f"{served.address}/api/health").json() is True
+
+    def test_strangers_pages_and_names_are_refused(self, served: Served) -> None:
+        url = f"{served.address}/api/flow_runs/count"
+        assert httpx.post(url, json={}, headers={"Origin": STRANGER}).status_code == 403
+        assert httpx.post(url, json={}, headers={"Host": "evil.example"}).status_code == 421
 
     def test_schedule_is_registered_and_gives_runs(self, served: Served) -> None:
         inspected = served.prefect("deployment", "inspect", "retrain/nightly")

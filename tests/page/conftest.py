@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.cli.web_page import streamlit_command
 from reelcheck.card import Calibration
 from reelcheck.config import RunSettings
 from reelcheck.page_config import PageSettings
@@ -141,10 +140,10 @@ def served(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     models = (model.path, picture_model.path, trained_model.path)
-    settings = PageSettings(models=models, results=(results,), max_upload_mb=20)
+    settings = PageSettings(models=models, results=(results,), max_upload_mb=20, port=port)
     scratch = tmp_path_factory.mktemp("scratch")
     process = subprocess.Popen(
-        streamlit_command(settings.model_dump_json(), host="127.0.0.1", port=port, max_mb=20),
+        [sys.executable, "-m", "page", settings.model_dump_json()],
         env=os.environ | {"TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
     )

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -11,9 +12,21 @@ import pytest
 from page.prefect_state import find_ui_url, read_last_runs
 from reelcheck.errors import StoreError
 
+LOGIN = "me:not a secret"
+
 
 class FakePrefect(BaseHTTPRequestHandler):
+    """One that wants a password and a token."""
+
+    def do_GET(self) -> None:
+        is_known = self.headers["Authorization"] == f"Basic {b64encode(LOGIN.encode()).decode()}"
+        path, _, client = self.path.partition("?client=")
+        assert path == "/api/csrf-token"
+        self.answer(200 if is_known else 401, {"token": f"token of {client}"})
+
     def do_POST(self) -> None:
+        client = self.headers["Prefect-Csrf-Client"]
+        assert self.headers["Prefect-Csrf-Token"] == f"token of {client}"
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/flows/filter":
             answer: list[dict[str, Any]] = [
@@ -33,8 +46,11 @@ class FakePrefect(BaseHTTPRequestHandler):
                     "total_run_time": 12.5,
                 }
             ]
-        content = json.dumps(answer).encode()
-        self.send_response(200)
+        self.answer(200, answer)
+
+    def answer(self, status: int, told: Any) -> None:
+        content = json.dumps(told).encode()
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -44,7 +60,8 @@ class FakePrefect(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def api() -> Iterator[str]:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", LOGIN)
     with HTTPServer(("127.0.0.1", 0), FakePrefect) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -65,6 +82,14 @@ def test_last_runs_of_our_flows_with_links(api: str, monkeypatch: pytest.MonkeyP
     assert run.started_at is not None
     assert run.started_at.isoformat() == "2026-11-21T03:00:00.500000+00:00"
     assert run.url == api.removesuffix("/api") + "/runs/flow-run/r1"
+
+
+def test_password_that_the_server_refuses_is_told(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:wrong")
+    with pytest.raises(StoreError, match="wants another password: set PREFECT_API_AUTH_STRING"):
+        read_last_runs(api)
 
 
 def test_ui_elsewhere_is_linked_there(monkeypatch: pytest.MonkeyPatch) -> None:
