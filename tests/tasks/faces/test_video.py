@@ -352,7 +352,7 @@ def test_extract_video_damaged_at_its_end_is_ok_with_a_remark(
     assert result.status is Status.OK
     assert result.num_frames_decoded is not None
     assert 10 <= result.num_frames_decoded < 24
-    assert f"only {result.num_frames_decoded} of 24 sampled frames" in (result.reason or "")
+    assert f"damaged: {result.num_frames_decoded} of 24 sampled frames" in (result.reason or "")
 
 
 def test_extract_any_damage_gives_a_row(extract: Extract, face_video: Path, tmp_path: Path) -> None:
