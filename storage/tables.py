@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from reelcheck.errors import StoreError
 from storage.atomic import atomic_path
+from storage.cells import restore_row, shield_row
 from storage.columns import R, Table
 
 Row = dict[str, Any]
@@ -43,9 +44,12 @@ def write_table(
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) -> None:
-    """Write rows as CSV with the table's columns; null is an empty, unquoted cell."""
+    """Write rows as CSV with the table's columns; null is an empty, unquoted cell.
+
+    No text is a formula to a spreadsheet (``cells.py``); ``read_csv`` gives the exact text back.
+    """
     with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(_to_arrow(rows, table.schema), temporary)
+        pyarrow.csv.write_csv(_to_arrow(map(shield_row, rows), table.schema), temporary)
 
 
 def read_table(
@@ -94,12 +98,16 @@ def read_csv(path: Path, table: Table[R]) -> list[R]:
         StoreError: the file is missing or damaged.
     """
     options = pyarrow.csv.ConvertOptions(
-        column_types=table.schema, include_columns=table.names, strings_can_be_null=True
+        column_types=table.schema,
+        include_columns=table.names,
+        strings_can_be_null=True,
+        null_values=[""],
+        quoted_strings_can_be_null=False,
     )
     try:
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
         values = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
-        rows: list[R] = values.to_pylist()
+        rows: list[R] = list(map(restore_row, values.to_pylist()))
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise _make_read_error(path, error) from error
     return rows

@@ -16,6 +16,7 @@ import pandas as pd
 from reelcheck.locations import location_of
 from reelcheck.status import NO_VIDEO
 from storage.atomic import atomic_path, write_text
+from storage.cells import shield_row
 from storage.layout import StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import VideoRow
@@ -122,7 +123,8 @@ def audit(layout: StoreLayout) -> Audit:
     )
     with hold_run_lock(layout):
         with atomic_path(layout.audit_leaks_path) as temporary:
-            rows, names = list_leaked_files(result.leaks), list(LeakedFileRow.__annotations__)
+            rows = map(shield_row, list_leaked_files(result.leaks))
+            names = list(LeakedFileRow.__annotations__)
             pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
         draw_audit(layout.audit_plot_path, counts=result.counts, shortcuts=result.shortcuts)
         write_text(layout.audit_path, json.dumps(_make_json(result), indent=2) + "\n")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reelcheck.errors import StoreError
 from reelcheck.records import VideoResult
 from storage import schemas
+from storage.cells import restore_text
 from storage.columns import SCHEMA_VERSION, Table
 from storage.schemas import (
     EVALUATED,
@@ -284,7 +285,7 @@ def test_write_csv_is_read_by_the_csv_module(
     with file.open(encoding="utf-8", newline="") as handle:
         header, *rows = csv.reader(handle)
     assert header == SCORES_CSV.names
-    assert [row[header.index("path")] for row in rows] == paths
+    assert [restore_text(row[header.index("path")]) for row in rows] == paths
     scores = {row[header.index("score")] for row in rows}
     assert scores <= {""} if score is None else {float(text) for text in scores} <= {score}
 
