@@ -2,21 +2,14 @@
 
 import io
 import logging
-import unicodedata
 
+from harmless import is_harmless
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reelcheck.visible import VisibleFormatter, spell_invisible
 
-TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 ANY_TEXT = st.text(st.characters(codec=None)) | st.text("\x1b[2J\x07\x9b\u202e\u2028\n\r\udcff a")
-
-
-def is_harmless(text: str) -> bool:
-    return not any(
-        unicodedata.category(mark) in {"Cc", "Cs", "Zl", "Zp"} or mark in TURNING for mark in text
-    )
 
 
 @given(ANY_TEXT)
