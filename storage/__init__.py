@@ -5,7 +5,6 @@ outputs.py       names of the results that commands write
 rows.py          the row of every table as a type; schemas.py lists the tables
 columns.py       such types -> Arrow schemas
 tables.py        rows <-> Parquet and CSV
-cells.py         text cells of CSV that no spreadsheet runs
 results.py       result of preprocessing one content <-> its row
 crops.py         crop sequences <-> crop files
 checkpoints.py   model card and weights of a checkpoint folder; which version is in use

@@ -1,5 +1,13 @@
-"""Rows <-> Parquet and CSV, always with the schema of a table, always written atomically."""
+"""Rows <-> Parquet and CSV, always with the schema of a table, always written atomically.
 
+In CSV text stays text: a spreadsheet runs a cell such as ``=cmd|…``. So an apostrophe goes before
+what a spreadsheet would take for a formula, at the beginning of a cell and after a character that
+some spreadsheets take for the end of one. The rules are OWASP's:
+https://owasp.org/www-community/attacks/CSV_Injection. Where a cell has apostrophes at such a place
+already, one more is put there: so taking one away gives the exact text back.
+"""
+
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +19,17 @@ import pyarrow.parquet as pq
 
 from reelcheck.errors import StoreError
 from storage.atomic import atomic_path
-from storage.cells import restore_row, shield_row
 from storage.columns import R, Table
 
 Row = dict[str, Any]
 """A row without a type: of JSON, or with columns of no table."""
+
+
+_FORMULA = "[=+@\\-\t\r\n\uff1d\uff0b\uff0d\uff20]"
+"""What begins a formula, the wide forms of East Asian spreadsheets among it."""
+_BEGIN = r"(?:^|(?<=[,;\t\r\n]))"
+_ADDED = re.compile(rf"{_BEGIN}(?='*[^\S\t\r\n]*{_FORMULA})")
+_REMOVED = re.compile(rf"{_BEGIN}'(?='*[^\S\t\r\n]*{_FORMULA})")
 
 
 def write_table(
@@ -46,10 +60,30 @@ def write_table(
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) -> None:
     """Write rows as CSV with the table's columns; null is an empty, unquoted cell.
 
-    No text is a formula to a spreadsheet (``cells.py``); ``read_csv`` gives the exact text back.
+    No text is a formula to a spreadsheet; ``read_csv`` gives the exact text back.
     """
     with atomic_path(path) as temporary:
         pyarrow.csv.write_csv(_to_arrow(map(shield_row, rows), table.schema), temporary)
+
+
+def shield_text(text: str) -> str:
+    """Make a text that no spreadsheet takes for a formula."""
+    return _ADDED.sub("'", text)
+
+
+def restore_text(text: str) -> str:
+    """Undo ``shield_text``."""
+    return _REMOVED.sub("", text)
+
+
+def shield_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Shield the texts of a row; numbers stay numbers, whatever their sign."""
+    return {k: shield_text(value) if isinstance(value, str) else value for k, value in row.items()}
+
+
+def restore_row(row: Mapping[str, Any]) -> Any:
+    """Undo ``shield_row``."""
+    return {k: restore_text(value) if isinstance(value, str) else value for k, value in row.items()}
 
 
 def read_table(

@@ -16,12 +16,11 @@ import pandas as pd
 from reelcheck.locations import location_of
 from reelcheck.status import NO_VIDEO
 from storage.atomic import atomic_path, write_text
-from storage.cells import shield_row
 from storage.layout import StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import VideoRow
 from storage.schemas import SPLIT
-from storage.tables import read_rows
+from storage.tables import read_rows, shield_row
 from tasks.splits.audit_plot import draw_audit
 from tasks.splits.labelled import LabelledFileRow, label_files, read_files
 from tasks.splits.shortcuts import Shortcuts, find_shortcuts, read_metadata_table

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.cells import restore_text, shield_text
 from storage.schemas import NORMALISED
-from storage.tables import read_csv, write_csv
+from storage.tables import read_csv, restore_text, shield_text, write_csv
 
 HOSTILE = st.text("=+-@'\"\t\r\n\x0b ;,a1\u00a0\uff1d", max_size=12)
 TEXT = HOSTILE | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from reelcheck.errors import StoreError
 from reelcheck.records import VideoResult
 from storage import schemas
-from storage.cells import restore_text
 from storage.columns import SCHEMA_VERSION, Table
 from storage.schemas import (
     EVALUATED,
@@ -39,6 +38,7 @@ from storage.tables import (
     read_metadata,
     read_rows,
     read_table,
+    restore_text,
     write_csv,
     write_table,
 )

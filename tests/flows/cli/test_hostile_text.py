@@ -18,10 +18,9 @@ from flows.cli.main import _print_error
 from reelcheck.status import Status
 from reelcheck.visible import spell_invisible
 from storage.atomic import write_text
-from storage.cells import restore_text
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES
-from storage.tables import read_rows
+from storage.tables import read_rows, restore_text
 from tasks.registry.versions import Version
 from tasks.splits.audit import Audit, Leak, LeakedFile
 
