@@ -100,7 +100,9 @@ def preprocess(
             )
             if is_url(store) or run.where == "cluster":
                 copy.push()
-                work = ExtractWork(store=store, settings=settings, run=run)
+                work = ExtractWork(
+                    store=store, settings=settings, run=run, lease_token=copy.lease_token
+                )
                 extracting = spread_shards(
                     extract_shard_anywhere_step, shards, work, run, description="preprocess"
                 )

@@ -92,6 +92,13 @@ def _score_anywhere(
     out: Location,
 ) -> None:
     """Score each shard by itself, here or elsewhere; its task writes the predictions to ``out``."""
-    work = ScoreWork(model=model, out=out, key=scorer.key, run=run, score_settings=scorer.settings)
+    work = ScoreWork(
+        model=model,
+        out=out,
+        key=scorer.key,
+        run=run,
+        score_settings=scorer.settings,
+        lease_token=scorer.lease_token,
+    )
     spread_shards(score_shard_anywhere_step, shards, work, run, description="score")
     WorkingCopy(out).pull()

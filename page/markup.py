@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,12 +20,15 @@ from page.words import (
     format_clock,
     read_limits,
 )
+from reelcheck.visible import spell_invisible
 from storage.rows import FrameRow, ScoreRow, TrackRow
-from tasks.scoring.words import format_score, spell_invisible
+from tasks.scoring.words import format_score
 
 VERDICTS = ("real", "inconclusive", "fake")
 EvidenceFace = tuple[FrameRow, bytes, bytes | None]
 """The frame's row, JPEG of the face, JPEG of its heat map if there is one."""
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#!|~$:&])")
+"""Characters that begin something in Streamlit's Markdown."""
 PERSON_SHAPES = (
     ((-4, -4), (4, -4), (4, 4), (-4, 4)),
     (
@@ -43,6 +47,11 @@ PERSON_SHAPES = (
 def escape_text(text: str) -> str:
     """Escape text of others for HTML."""
     return escape(spell_invisible(text))
+
+
+def escape_markdown(text: str) -> str:
+    """Escape text of others for Streamlit's messages, which are Markdown: no picture is fetched."""
+    return _MARKDOWN.sub(r"\\\1", spell_invisible(text))
 
 
 def render_chip(verdict: str | None, words: str | None = None) -> str:

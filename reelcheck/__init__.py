@@ -13,6 +13,7 @@ locations.py      a path or a URL
 sources.py        which video the label ``source`` names
 perturbations.py  changes of a video before detection
 progress.py       the progress bar
+visible.py        text of others, harmless where people see it
 cores.py          processor cores and CPU time
 parent.py         child processes that end with their parent
 serving           who may ask a web server: hosts, origins, the password

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from reelcheck.visible import spell_invisible
+
 
 def show_progress(
     *, total: int, description: str, unit: str, is_shown: bool = True
@@ -17,7 +19,7 @@ def show_progress(
     is_terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
-        desc=description,
+        desc=spell_invisible(description),
         unit=f" {unit}",
         mininterval=0.2 if is_terminal else 10.0,
         dynamic_ncols=is_terminal,
@@ -32,7 +34,7 @@ def show_byte_progress(*, total: int | None, begun: int, description: str) -> "t
     return tqdm(
         total=total,
         initial=begun,
-        desc=description,
+        desc=spell_invisible(description),
         unit="B",
         unit_scale=True,
         mininterval=0.2 if is_terminal else 10.0,

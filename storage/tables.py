@@ -1,5 +1,13 @@
-"""Rows <-> Parquet and CSV, always with the schema of a table, always written atomically."""
+"""Rows <-> Parquet and CSV, always with the schema of a table, always written atomically.
 
+In CSV text stays text: a spreadsheet runs a cell such as ``=cmd|…``. So an apostrophe goes before
+what a spreadsheet would take for a formula, at the beginning of a cell and after a character that
+some spreadsheets take for the end of one. The rules are OWASP's:
+https://owasp.org/www-community/attacks/CSV_Injection. Where a cell has apostrophes at such a place
+already, one more is put there: so taking one away gives the exact text back.
+"""
+
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +23,13 @@ from storage.columns import R, Table
 
 Row = dict[str, Any]
 """A row without a type: of JSON, or with columns of no table."""
+
+
+_FORMULA = "[=+@\\-\t\r\n\uff1d\uff0b\uff0d\uff20]"
+"""What begins a formula, the wide forms of East Asian spreadsheets among it."""
+_BEGIN = r"(?:^|(?<=[,;\t\r\n]))"
+_ADDED = re.compile(rf"{_BEGIN}(?='*[^\S\t\r\n]*{_FORMULA})")
+_REMOVED = re.compile(rf"{_BEGIN}'(?='*[^\S\t\r\n]*{_FORMULA})")
 
 
 def write_table(
@@ -43,9 +58,32 @@ def write_table(
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) -> None:
-    """Write rows as CSV with the table's columns; null is an empty, unquoted cell."""
+    """Write rows as CSV with the table's columns; null is an empty, unquoted cell.
+
+    No text is a formula to a spreadsheet; ``read_csv`` gives the exact text back.
+    """
     with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(_to_arrow(rows, table.schema), temporary)
+        pyarrow.csv.write_csv(_to_arrow(map(shield_row, rows), table.schema), temporary)
+
+
+def shield_text(text: str) -> str:
+    """Make a text that no spreadsheet takes for a formula."""
+    return _ADDED.sub("'", text)
+
+
+def restore_text(text: str) -> str:
+    """Undo ``shield_text``."""
+    return _REMOVED.sub("", text)
+
+
+def shield_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Shield the texts of a row; numbers stay numbers, whatever their sign."""
+    return {k: shield_text(value) if isinstance(value, str) else value for k, value in row.items()}
+
+
+def restore_row(row: Mapping[str, Any]) -> Any:
+    """Undo ``shield_row``."""
+    return {k: restore_text(value) if isinstance(value, str) else value for k, value in row.items()}
 
 
 def read_table(
@@ -94,12 +132,16 @@ def read_csv(path: Path, table: Table[R]) -> list[R]:
         StoreError: the file is missing or damaged.
     """
     options = pyarrow.csv.ConvertOptions(
-        column_types=table.schema, include_columns=table.names, strings_can_be_null=True
+        column_types=table.schema,
+        include_columns=table.names,
+        strings_can_be_null=True,
+        null_values=[""],
+        quoted_strings_can_be_null=False,
     )
     try:
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
         values = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
-        rows: list[R] = values.to_pylist()
+        rows: list[R] = list(map(restore_row, values.to_pylist()))
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise _make_read_error(path, error) from error
     return rows

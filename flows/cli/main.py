@@ -18,6 +18,7 @@ import flows.cli.web_page
 import flows.cli.weights  # noqa: F401
 from flows.cli.app import app
 from reelcheck.errors import ReelcheckError
+from reelcheck.visible import VisibleFormatter, spell_invisible
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -51,7 +52,7 @@ def _told(error: Exception) -> str:
 
 def _print_error(message: str) -> None:
     # Text, not markup: a message may quote brackets. One line, whatever the message holds.
-    line = Text.assemble(("error: ", "red"), " ".join(message.split()))
+    line = Text.assemble(("error: ", "red"), spell_invisible(" ".join(message.split())))
     Console(stderr=True).print(line, soft_wrap=True)
 
 
@@ -63,5 +64,7 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # A busy machine starts it slowly.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    shown = logging.StreamHandler()
+    shown.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
     logging.getLogger("tasks").setLevel(logging.INFO)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
+
+from reelcheck.visible import spell_invisible
 
 if TYPE_CHECKING:
     from models.metrics.evaluation import Evaluation
@@ -20,7 +23,16 @@ if TYPE_CHECKING:
     from tasks.splits.audit import Audit
     from tasks.splits.shortcuts import Shortcuts
 
-console = Console()
+
+class _Console(Console):
+    """A terminal that shows characters it would otherwise obey, whatever text is printed."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(spell_invisible(text), **how)
+
+
+# No emoji: a file may be named `:smile:`.
+console = _Console(emoji=False)
 
 
 def print_path(what: str, path: str | Path) -> None:
@@ -169,7 +181,7 @@ def print_score(path: str, row: "PredictionRow") -> None:
     verdict = row["verdict"] or row["status"]
     score_text = "" if row["score"] is None else format_score(row["score"])
     remark = f"  ({row['reason']})" if row["reason"] else ""
-    tqdm.write(f"{verdict:<14} {score_text:>6}  {path}{remark}")
+    tqdm.write(spell_invisible(f"{verdict:<14} {score_text:>6}  {path}{remark}"))
 
 
 def print_outcome(summary: dict[str, Any], *, is_new: bool) -> None:
@@ -203,8 +215,8 @@ def print_recipes(recipes: list["Recipe"]) -> None:
             + ("" if phase.backbone_share == 1 else f", {phase.backbone_share:.0%} of the backbone")
             for phase in recipe.train.phases
         )
-        console.print(f"[bold]{recipe.name}[/]")
-        console.print(f"  {recipe.description}", highlight=False)
+        console.print(f"[bold]{escape(recipe.name)}[/]")
+        console.print(f"  {recipe.description}", highlight=False, markup=False)
         console.print(f"  [dim]{recipe.train.detector.backbone}: {phases}[/]", highlight=False)
 
 
@@ -245,7 +257,7 @@ def print_versions(versions: "Sequence[Version]") -> None:
     for version in versions:
         table.add_row(
             "in use" if version.is_champion else "",
-            version.name,
+            escape(version.name),
             str(version.num_train_videos),
             _figure(version.validation_auc),
             escape(version.decision),
@@ -256,7 +268,7 @@ def print_versions(versions: "Sequence[Version]") -> None:
 def print_details(details: "Details") -> None:
     """One version: its card, its figures, what the gate said."""
     version, card = details.version, details.card
-    table = Table("", version.name, title="Model version")
+    table = Table("", escape(version.name), title="Model version")
     rows = {
         "in use": "yes" if version.is_champion else "no",
         "model": version.model_id,
@@ -274,7 +286,7 @@ def print_details(details: "Details") -> None:
         table.add_row(name, escape(text))
     console.print(table)
     for name, found in details.evaluations.items():
-        print_metrics(f"{name}, coverage {found['coverage']:.1%}", found["metrics"])
+        print_metrics(escape(f"{name}, coverage {found['coverage']:.1%}"), found["metrics"])
     if details.gate is None:
         console.print("the gate was never asked")
     else:
@@ -285,12 +297,12 @@ def print_comparison(names: tuple[str, str], found: "Comparison") -> None:
     """Two versions side by side."""
     table = Table("", title="Two versions")
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(escape(name), overflow="fold")
     for name, figures in found.figures.items():
         table.add_row(name.replace("_", " "), *(_count_or_figure(figure) for figure in figures))
     console.print(table)
     measured = found.measured_on or "no evaluation in common: evaluate both on one store"
-    console.print(f"measured on: {measured}", highlight=False)
+    console.print(f"measured on: {measured}", highlight=False, markup=False)
     if found.gate is not None:
         print_gate(found.gate)
 
@@ -302,9 +314,9 @@ def print_gate(record: Mapping[str, Any]) -> None:
     table = Table("rule", "measured", "must be", "met", title="Gate")
     for rule in record["rules"]:
         table.add_row(
-            rule["name"],
+            escape(rule["name"]),
             format_value(rule["value"]),
-            rule["limit"],
+            escape(rule["limit"]),
             "yes" if rule["passed"] else "[red]NO[/]",
         )
     if record["rules"]:

@@ -178,7 +178,7 @@ def promote(registry: Registry, version: Named) -> None:
 
     with _changed(registry) as folder:
         promote_by_hand(RegistryLayout(folder), version)
-    console.print(f"in use: {version}", highlight=False)
+    console.print(f"in use: {version}", highlight=False, markup=False)
 
 
 @models.command()
@@ -192,7 +192,7 @@ def rollback(registry: Registry) -> None:
 
     with _changed(registry) as folder:
         version = roll_back(RegistryLayout(folder))
-    console.print(f"in use: {version}", highlight=False)
+    console.print(f"in use: {version}", highlight=False, markup=False)
 
 
 def _read(registry: str) -> AbstractContextManager[Path]:

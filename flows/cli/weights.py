@@ -75,7 +75,9 @@ def fetch(
     """
     entry = find_entry(name)
     require_consent(entry, is_given=accept_licence)
-    console.print(f"licence: {entry.licence} (commercial use: {entry.commercial_use})")
+    console.print(
+        f"licence: {entry.licence} (commercial use: {entry.commercial_use})", markup=False
+    )
 
     from tasks.checkpoints.fetch import fetch_weights
 

@@ -15,6 +15,7 @@ from reelcheck.card import ModelCard
 from reelcheck.errors import ReelcheckError
 from reelcheck.locations import is_url, location_of
 from reelcheck.page_config import PageSettings
+from reelcheck.visible import spell_invisible
 from storage.outputs import ScoreLayout
 from storage.rows import PredictionRow, ScoreRow
 from tasks.scoring.words import format_score
@@ -44,7 +45,7 @@ def show() -> None:
         table = _load_table(str(output.parquet_path), output.parquet_path.stat().st_mtime_ns)
         _show_table(output, table)
     except ReelcheckError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.escape_markdown(str(error)), icon=":material/error:")
 
 
 def _choose_output(settings: PageSettings) -> ScoreLayout | None:
@@ -174,7 +175,7 @@ def _format_page(page: pa.Table) -> pa.Table:
     """Format one page of the table in words."""
     rows = page.to_pylist()
     columns: dict[str, list[Any]] = {
-        "file": [row["path"] for row in rows],
+        "file": [spell_invisible(row["path"]) for row in rows],
         "verdict": [
             f"{MARKS[row['verdict']]} {row['verdict'] or row['status'].replace('_', ' ')}"
             for row in rows
@@ -186,7 +187,7 @@ def _format_page(page: pa.Table) -> pa.Table:
             for row in rows
         ],
         "quality": [", ".join(row["quality_flags"]).replace("_", " ") for row in rows],
-        "reason": [row["reason"] or "" for row in rows],
+        "reason": [spell_invisible(row["reason"] or "") for row in rows],
     }
     return pa.table(columns)
 

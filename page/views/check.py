@@ -34,7 +34,10 @@ def show() -> None:
     try:
         known = list_models(shared.settings, visit)
     except ReelcheckError as error:
-        st.error(f"The models cannot be read: {error}", icon=":material/error:")
+        st.error(
+            f"The models cannot be read: {markup.escape_markdown(str(error))}",
+            icon=":material/error:",
+        )
         return
     if not known:
         st.info(
@@ -84,7 +87,7 @@ def _take_files(shared: Server, model: Model) -> None:
         st.session_state["uploader"] = number + 1
         st.rerun()
     for problem in st.session_state.pop("problems", []):
-        st.error(problem, icon=":material/error:")
+        st.error(markup.escape_markdown(problem), icon=":material/error:")
 
 
 def _ask_source() -> str | None:
@@ -192,7 +195,7 @@ def _show_list(done: list[Check], shown: Check | None) -> None:
                     "Shown" if is_shown else "Show",
                     key=f"show-{check.folder.name}",
                     disabled=is_shown,
-                    help=None if is_shown else f"Show {check.name}",
+                    help=None if is_shown else f"Show {markup.escape_markdown(check.name)}",
                 ):
                     st.session_state["open"] = check.folder.name
                     st.rerun()
@@ -201,7 +204,10 @@ def _show_list(done: list[Check], shown: Check | None) -> None:
 def _show_check(shared: Server, visit: Visit, check: Check, model: Model) -> None:
     row = check.row
     if row is None:
-        st.error(f"**No verdict.** {check.problem}", icon=":material/error:")
+        st.error(
+            f"**No verdict.** {markup.escape_markdown(check.problem or '')}",
+            icon=":material/error:",
+        )
         _show_removal(shared, visit, check)
         return
     out = ScoreLayout(check.folder / "out")

@@ -30,7 +30,10 @@ def show() -> None:
         visit = find_visit(shared)
         known = list_models(shared.settings, visit)
     except ReelcheckError as error:
-        st.error(f"The models cannot be read: {error}", icon=":material/error:")
+        st.error(
+            f"The models cannot be read: {markup.escape_markdown(str(error))}",
+            icon=":material/error:",
+        )
         return
     if known:
         st.markdown("#### Models to choose from")
@@ -62,7 +65,8 @@ def _take_model(shared: Server) -> None:
             st.session_state["model-news"] = (True, "Taken. Choose it under **Check a file**.")
         except ReelcheckError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            st.session_state["model-news"] = (False, f"**Refused:** {error}")
+            told = markup.escape_markdown(str(error))
+            st.session_state["model-news"] = (False, f"**Refused:** {told}")
         st.session_state["model-uploader"] = number + 1
         st.rerun()
     if (news := st.session_state.pop("model-news", None)) is not None:
@@ -83,7 +87,9 @@ def _take_upload(shared: Server, file: IO[bytes], folder: Path) -> ModelCard:
 
 
 def _show_model(shared: Server, visit: Visit | None, model: Model, *, is_first: bool) -> None:
-    with st.expander(f"{model.name}", expanded=is_first, icon=":material/deployed_code:"):
+    with st.expander(
+        markup.escape_markdown(model.name), expanded=is_first, icon=":material/deployed_code:"
+    ):
         if model.card.notes:
             st.html(markup.render_notes(model.card.notes))
         st.html(markup.render_facts(describe_model_and_rule(model.card)))

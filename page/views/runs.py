@@ -46,7 +46,7 @@ def _show_flows() -> None:
     try:
         runs = _read_runs(api)
     except ReelcheckError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.escape_markdown(str(error)), icon=":material/error:")
         return
     if not runs:
         st.caption("The server knows no run of reelcheck's flows yet.")
@@ -102,11 +102,14 @@ def _show_registry(registry: Path) -> None:
     for name in sorted(names, key=lambda name: name != champion):
         model = layout.version(name)
         is_champion = name == champion
-        with st.expander(f"{name}{' · in use' if is_champion else ''}", expanded=is_champion):
+        with st.expander(
+            f"{markup.escape_markdown(name)}{' · in use' if is_champion else ''}",
+            expanded=is_champion,
+        ):
             try:
                 st.html(markup.render_facts(describe_model_and_rule(read_card(model))))
             except ReelcheckError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(markup.escape_markdown(str(error)), icon=":material/error:")
             gate = _read_json(model.gate_path)
             if gate is not None:
                 _show_gate(gate)

@@ -4,7 +4,9 @@ All other code sees local folders only: files are downloaded before a step begin
 it has ended. A local folder is its own copy, so the same code serves both.
 
 Files are uploaded in the order in which they were written, so that a file which marks others as
-complete comes last there, too. An object appears whole or not at all.
+complete comes last there, too. An object appears whole or not at all. Before each upload a run asks
+whether its lease is still its own (``lease.py``): a run that another one took over from publishes
+nothing more.
 """
 
 import hashlib
@@ -22,7 +24,13 @@ from reelcheck.errors import StoreError
 from reelcheck.locations import is_url
 from storage.atomic import write_text
 from storage.layout import COPY_RECORD
-from storage.object_store.lease import LEASE, hold_lease
+from storage.object_store.lease import (
+    LEASE,
+    Lease,
+    hold_lease,
+    make_lost_error,
+    require_lease,
+)
 from storage.object_store.objects import ObjectFolder, fetch
 from storage.scratch import make_scratch_folder
 
@@ -43,6 +51,12 @@ class WorkingCopy:
     def __init__(self, location: str | Path) -> None:
         self._remote = ObjectFolder(str(location)) if is_url(location) else None
         self.path = Path(location) if self._remote is None else _cache_folder(str(location))
+        self._lease: Lease | None = None
+
+    @property
+    def lease_token(self) -> str | None:
+        """Token of the lease that is held, for tasks that write there; None: a local folder."""
+        return None if self._lease is None else self._lease.token
 
     def pull(self, *, wanted: Callable[[str], bool] = lambda name: True) -> None:
         """Make the copy equal to the original.
@@ -73,22 +87,43 @@ class WorkingCopy:
         self._write_record({name: found.version for name, found in remote.items()}, kept)
 
     def push(self) -> None:
-        """Make the original equal to the copy; files go in the order in which they were written."""
+        """Make the original equal to the copy; files go in the order in which they were written.
+
+        Raises:
+            StoreError: another run has taken over; what is not yet uploaded stays here.
+        """
         if self._remote is None:
             return
+        if self._lease is None:
+            raise RuntimeError("only the holder of the lease uploads")
         local, record = self._list_files(), self._read_record()
         changed = [name for name in local if record.get(name, [None])[1:] != [*local[name]]]
-        self._remote.remove([name for name in record if name not in local])
+        gone = [name for name in record if name not in local]
+        if gone:
+            self._lease.require_held()
+            self._remote.remove(gone)
         for name in sorted(changed, key=lambda name: (local[name][1], name)):
-            self._remote.put(name, self.path / name)
-        if changed or record.keys() - local.keys():
+            self._lease.require_held()
+            version = record.get(name, [None])[0]
+            if not self._remote.put_over(name, self.path / name, version=version):
+                raise make_lost_error(self._remote)
+        if changed or gone:
             versions = {found.name: found.version for found in self._remote.list_objects()}
             kept = {name: entry for name, entry in record.items() if name in local}
             self._write_record({n: versions[n] for n in changed if n in versions}, kept)
 
-    def hold_lease(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def hold_lease(self) -> Iterator[None]:
         """Hold the only right to write to the original, until the block ends."""
-        return nullcontext() if self._remote is None else hold_lease(self._remote)
+        if self._remote is None:
+            yield
+            return
+        with hold_lease(self._remote) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
 
     def hold_lock(self) -> AbstractContextManager[object]:
         """Keep other processes of this machine from changing the copy, until the block ends."""
@@ -156,26 +191,41 @@ def open_for_writing(
 
 
 @contextmanager
-def open_output_folder(location: str | Path, *, marker: str | None = None) -> Iterator[Path]:
+def open_output_folder(
+    location: str | Path, *, lease_token: str | None, marker: str | None = None
+) -> Iterator[Path]:
     """Give an empty local folder whose files are uploaded; a local output folder is given itself.
 
     For tasks that write their own files beside those of others: nothing is fetched, nothing locked.
 
     Args:
         location: path or URL of the output folder.
+        lease_token: the lease that the run, of which the task is a part, holds on the folder; None:
+            there is none, as for a local folder.
         marker: name of the file that marks the others as complete; an earlier marker is removed
             before the upload. None: each file is complete by itself.
+
+    Raises:
+        StoreError: another run has taken over from the run of the lease.
     """
     if not is_url(location):
         yield Path(location)
         return
     remote = ObjectFolder(str(location))
+
+    def require_own_lease() -> None:
+        if lease_token is not None:
+            require_lease(remote, lease_token)
+
+    require_own_lease()  # else all the work would be for nothing
     with make_scratch_folder() as folder:
         yield folder
+        require_own_lease()
         if marker is not None and remote.read(marker) is not None:
             remote.remove([marker])
         paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
         for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            require_own_lease()
             remote.put(path.relative_to(folder).as_posix(), path)
 
 

@@ -2,11 +2,16 @@
 
 fsspec's packages take credentials and the address of the store from the environment (for S3:
 ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``).
+
+S3 writes on condition (``If-Match``, ``If-None-Match``): the server itself refuses who comes too
+late. fsspec has no such call for other stores: there an object is read, compared and written, and
+two writers within the same moment can both succeed.
 """
 
+import errno
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,6 +88,26 @@ class ObjectFolder:
         with self._explain_errors():
             self._store.put_file(str(path), self._join(name))
 
+    def put_over(self, name: str, path: Path, *, version: str | None) -> bool:
+        """Write a file's content into an object that nobody else has written meanwhile.
+
+        Args:
+            name: name of the object.
+            path: the file.
+            version: of the object that is replaced, as listed; None: there is none yet. Only S3
+                compares it, and not for files that travel in parts (above 100 MB) and replace
+                an object.
+
+        Returns:
+            Whether it was written.
+        """
+        if not self._is_s3:
+            self.put(name, path)
+            return True
+        condition = {"mode": "create"} if version is None else {"IfMatch": version}
+        with self._explain_errors():
+            return _try(self._store.put_file, str(path), self._join(name), **condition)
+
     def read(self, name: str) -> bytes | None:
         """Read an object's content; None: there is no such object."""
         with self._explain_errors():
@@ -92,21 +117,58 @@ class ObjectFolder:
                 return None
         return content
 
-    def write(self, name: str, content: bytes, *, is_new: bool = False) -> bool:
-        """Write an object; False: ``is_new`` was asked for, but the object exists."""
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object."""
         with self._explain_errors():
+            self._store.pipe_file(self._join(name), content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object; False: there is one already, of other content."""
+        with self._explain_errors():
+            is_new = _try(self._store.pipe_file, self._join(name), content, mode="create")
+        # A request that is sent again, as its answer was lost, meets what it wrote itself.
+        return is_new or self.read(name) == content
+
+    def swap(self, name: str, old: bytes, new: bytes | None) -> bool:
+        """Put new content in the place of the old; None: delete the object.
+
+        Returns:
+            Whether the new content is there; False: somebody else has changed the object.
+        """
+        is_done = self._replace(name, old, new)
+        return is_done or (new is not None and self.read(name) == new)
+
+    def _replace(self, name: str, old: bytes, new: bytes | None) -> bool:
+        with self._explain_errors():
+            self._store.invalidate_cache()
             try:
-                mode = "create" if is_new else "overwrite"
-                self._store.pipe_file(self._join(name), content, mode=mode)
-            except FileExistsError:
+                version = self._store.info(self._join(name)).get("ETag")
+            except FileNotFoundError:
                 return False
-        return True
+        # The version is the older of the two: what was read is of it, or the condition fails.
+        if self.read(name) != old:
+            return False
+        if self._is_s3:
+            bucket, key, _ = self._store.split_path(self._join(name))
+            place = {"Bucket": bucket, "Key": key, "IfMatch": version}
+            method, more = ("delete_object", {}) if new is None else ("put_object", {"Body": new})
+            with self._explain_errors():
+                return _try(self._store.call_s3, method, **place, **more)
+        if new is None:
+            self.remove([name])
+        else:
+            self.write(name, new)
+        return self.read(name) == new
 
     def remove(self, names: list[str]) -> None:
         """Delete objects, all of which must exist."""
         if names:
             with self._explain_errors():
                 self._store.rm([self._join(name) for name in names])
+
+    @property
+    def _is_s3(self) -> bool:
+        return hasattr(self._store, "call_s3")
 
     def _join(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
@@ -115,7 +177,7 @@ class ObjectFolder:
     def _explain_errors(self) -> Iterator[None]:
         try:
             yield
-        except (StoreError, FileExistsError):
+        except StoreError:
             raise
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
@@ -123,6 +185,23 @@ class ObjectFolder:
                 f"{self.url} cannot be used: {type(error).__name__}: {reason}; check the address "
                 "and the credentials in the environment"
             ) from error
+
+
+def _try(request: Callable[..., object], *arguments: Any, **named: Any) -> bool:
+    """Send a request that has a condition; False: the condition was not met."""
+    try:
+        request(*arguments, **named)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        if "IfMatch" in named:
+            return False
+        raise
+    except OSError as error:
+        if error.errno == errno.EINVAL and "pre-conditions" in str(error):
+            return False
+        raise
+    return True
 
 
 def fetch(url: str, target: Path) -> str:

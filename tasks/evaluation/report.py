@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from models.metrics.evaluation import Evaluation
 from models.metrics.metrics import compute_risk_coverage
 from reelcheck.card import ModelCard
+from reelcheck.visible import spell_invisible
 from storage.atomic import write_bytes, write_text
 from storage.crops import read_sequence
 from storage.layout import StoreLayout
@@ -85,6 +86,7 @@ def write_evaluation_report(
     environment = Environment(
         loader=PackageLoader("tasks.evaluation"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["visible"] = spell_invisible
     page = environment.get_template("evaluation.html.j2").render(
         title=f"Model {card.model_id} on the {evaluation['split']} split",
         notes=card.notes,

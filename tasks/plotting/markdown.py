@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reelcheck.visible import spell_invisible
+
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Format a table; bars and line ends inside a cell do not break it."""
@@ -18,4 +20,4 @@ def format_number(value: float | None) -> str:
 
 
 def _format_cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return spell_invisible(" ".join(str(value).split())).replace("|", "\\|")

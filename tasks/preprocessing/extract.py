@@ -85,6 +85,8 @@ class ExtractWork:
     """Path or URL."""
     settings: PreprocessSettings
     run: RunSettings
+    lease_token: str | None
+    """The run's lease on the store, see ``open_output_folder``."""
 
 
 def extract_shard_anywhere(shard: Shard, work: ExtractWork) -> WorkDone:
@@ -93,7 +95,9 @@ def extract_shard_anywhere(shard: Shard, work: ExtractWork) -> WorkDone:
         shard.name
     )
     with (
-        open_output_folder(work.store, marker=relative.as_posix()) as folder,
+        open_output_folder(
+            work.store, lease_token=work.lease_token, marker=relative.as_posix()
+        ) as folder,
         DecodePool([shard], work.settings, work.run) as pool,
     ):
         layout = locate_preprocessed(folder, settings_hash(work.settings))

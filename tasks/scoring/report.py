@@ -20,6 +20,7 @@ from PIL import Image
 
 from reelcheck.card import ModelCard
 from reelcheck.status import Status
+from reelcheck.visible import spell_invisible
 from storage.rows import ScoreRow
 from storage.schemas import SCORES
 from storage.schemas import STAGES as VIDEO_STAGES
@@ -32,7 +33,6 @@ from tasks.scoring.words import (
     describe_rule,
     format_duration,
     format_score,
-    spell_invisible,
 )
 
 _STAGE_WORDS = {**RUN_STAGES, "model": "judge the faces"}

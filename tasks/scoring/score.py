@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,10 @@ def score_files(
         require_same_preprocessing(read_card(layout), request.settings)
         files = _choose_files(request, out=copy.path)
         # Before the files are read, because without a model all the rest would be for nothing.
-        scorer = open_scorer(layout, output, request.score_settings, runtime)
+        scorer = replace(
+            open_scorer(layout, output, request.score_settings, runtime),
+            lease_token=copy.lease_token,
+        )
         with hold_run_lock(output):
             _remove_temporaries(scorer)
             files = identify(files, _read_known(output), hash_files=hash_files)

@@ -39,6 +39,8 @@ class Scorer:
     key: str
     """Names model and settings; predictions under another key are others."""
     settings: ScoreSettings
+    lease_token: str | None = None
+    """The run's lease on the output's original; None: it lies here."""
 
 
 OnRow = Callable[[str, PredictionRow], object]
@@ -63,6 +65,8 @@ class ScoreWork:
     """Key of the run's scorer."""
     run: RunSettings
     score_settings: ScoreSettings
+    lease_token: str | None
+    """The run's lease on ``out``, see ``open_output_folder``."""
 
 
 def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -> None:
@@ -116,7 +120,10 @@ def score_shard_anywhere(shard: Shard, work: ScoreWork) -> WorkDone:
     Raises:
         MismatchError: this machine would give other scores than the one that the run began on.
     """
-    with open_for_reading(work.model) as model, open_output_folder(work.out) as out:
+    with (
+        open_for_reading(work.model) as model,
+        open_output_folder(work.out, lease_token=work.lease_token) as out,
+    ):
         scorer = open_scorer(ModelLayout(model), ScoreLayout(out), work.score_settings)
         if scorer.key != work.key:
             raise MismatchError(

@@ -1,7 +1,5 @@
 """Statuses, flags, verdicts, models and numbers, in words for people."""
 
-import re
-
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.status import Status
 from tasks.scoring.predict import PART_LOOKS_FAKE
@@ -36,10 +34,6 @@ FLAG_WORDS = {
 
 
 VERDICTS = ("fake", "inconclusive", "real")
-
-
-_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, and marks that turn the direction of the text after them."""
 
 
 def describe_rule(calibration: Calibration) -> str:
@@ -96,8 +90,3 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
-
-
-def spell_invisible(text: str) -> str:
-    """Replace characters that cannot be seen, or that turn text around, by their numbers."""
-    return _INVISIBLE.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text)

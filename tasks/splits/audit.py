@@ -20,7 +20,7 @@ from storage.layout import StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import VideoRow
 from storage.schemas import SPLIT
-from storage.tables import read_rows
+from storage.tables import read_rows, shield_row
 from tasks.splits.audit_plot import draw_audit
 from tasks.splits.labelled import LabelledFileRow, label_files, read_files
 from tasks.splits.shortcuts import Shortcuts, find_shortcuts, read_metadata_table
@@ -122,7 +122,8 @@ def audit(layout: StoreLayout) -> Audit:
     )
     with hold_run_lock(layout):
         with atomic_path(layout.audit_leaks_path) as temporary:
-            rows, names = list_leaked_files(result.leaks), list(LeakedFileRow.__annotations__)
+            rows = map(shield_row, list_leaked_files(result.leaks))
+            names = list(LeakedFileRow.__annotations__)
             pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
         draw_audit(layout.audit_plot_path, counts=result.counts, shortcuts=result.shortcuts)
         write_text(layout.audit_path, json.dumps(_make_json(result), indent=2) + "\n")

@@ -38,6 +38,7 @@ from storage.tables import (
     read_metadata,
     read_rows,
     read_table,
+    restore_text,
     write_csv,
     write_table,
 )
@@ -284,7 +285,7 @@ def test_write_csv_is_read_by_the_csv_module(
     with file.open(encoding="utf-8", newline="") as handle:
         header, *rows = csv.reader(handle)
     assert header == SCORES_CSV.names
-    assert [row[header.index("path")] for row in rows] == paths
+    assert [restore_text(row[header.index("path")]) for row in rows] == paths
     scores = {row[header.index("score")] for row in rows}
     assert scores <= {""} if score is None else {float(text) for text in scores} <= {score}
 

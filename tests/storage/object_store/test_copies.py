@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_folder_here_is_its_own_copy(tmp_path: Path) -> None:
         (copy.path / "x").write_text("1")
     with (
         open_for_reading(str(tmp_path / "a")) as folder,
-        open_output_folder(str(tmp_path / "a")) as out,
+        open_output_folder(str(tmp_path / "a"), lease_token=None) as out,
     ):
         assert folder == out == tmp_path / "a"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x"]
@@ -79,13 +80,18 @@ def test_only_what_changed_travels(s3_bucket: str, monkeypatch: pytest.MonkeyPat
         for name in ("a", "b"):
             (copy.path / name).write_text(name)
     moved: list[str] = []
-    put, get = ObjectFolder.put, ObjectFolder.get
-    monkeypatch.setattr(
-        ObjectFolder, "put", lambda self, name, path: (moved.append(name), put(self, name, path))
-    )
-    monkeypatch.setattr(
-        ObjectFolder, "get", lambda self, targets: (moved.extend(targets), get(self, targets))
-    )
+    put, get = ObjectFolder.put_over, ObjectFolder.get
+
+    def watched_put(self: ObjectFolder, name: str, path: Path, *, version: str | None) -> bool:
+        moved.append(name)
+        return put(self, name, path, version=version)
+
+    def watched_get(self: ObjectFolder, targets: Mapping[str, Path]) -> None:
+        moved.extend(targets)
+        get(self, targets)
+
+    monkeypatch.setattr(ObjectFolder, "put_over", watched_put)
+    monkeypatch.setattr(ObjectFolder, "get", watched_get)
     with open_for_writing(place) as copy:
         (copy.path / "b").write_text("longer")
     assert moved == ["b"]
@@ -120,7 +126,7 @@ def test_files_go_up_in_the_order_in_which_they_were_written(
 
     monkeypatch.setattr(ObjectFolder, "put", watched)
     wanted = ["z", "sub/m", "a"]
-    with open_output_folder(f"{s3_bucket}/out", marker="a") as folder:
+    with open_output_folder(f"{s3_bucket}/out", lease_token=None, marker="a") as folder:
         for number, name in enumerate(wanted):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(name)
@@ -142,7 +148,7 @@ def test_earlier_marker_goes_before_its_files_do(
     monkeypatch.setattr(ObjectFolder, "put", broken)
     with (
         pytest.raises(StoreError, match="the network is gone"),
-        open_output_folder(folder.url, marker="done") as here,
+        open_output_folder(folder.url, lease_token=None, marker="done") as here,
     ):
         write_text(here / "done", "new")
     assert names(folder.url) == ["crops"]
