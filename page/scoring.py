@@ -54,10 +54,12 @@ class CheckScorer:
         """Load the check's model, once."""
         from tasks.checkpoints.runtimes import open_runtime  # a second
 
-        key = (check.model.path, check.model.card.model_id)
+        model = check.model
+        key = (model.path, model.card.model_id)
         with self._loading:
             if key not in self._loaded:
-                self._loaded[key] = _OneAtATime(open_runtime(ModelLayout(check.model.path)))
+                runtime = open_runtime(ModelLayout(model.path), exports_dir=model.exports_dir)
+                self._loaded[key] = _OneAtATime(runtime)
             self._loaded.move_to_end(key)
             while len(self._loaded) > _NUM_LOADED:
                 self._loaded.popitem(last=False)
