@@ -8,7 +8,7 @@ model id, which covers the whole card and, by their hash, the weights.
 import hashlib
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, computed_field, model_validator
 
@@ -136,9 +136,14 @@ class ModelCard(Settings):
         The first digits of the SHA-256 of everything else in the card, the hash of the weights
         among it.
         """
-        values = self.model_dump(mode="json", exclude={"model_id"})
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:MODEL_ID_DIGITS]
+        return _hash_values(self.model_dump(mode="json", exclude={"model_id"}))
+
+    @property
+    def network_id(self) -> str:
+        """Name of the network alone, for crops of this size: what ONNX files are made from."""
+        names = {"weights_sha256", "detector", "num_members", "shares_backbone"}
+        values = self.model_dump(mode="json", include=names)
+        return _hash_values({**values, "crop_pixels": self.preprocessing.crop_pixels})
 
     @property
     def began_with(self) -> str:
@@ -148,6 +153,11 @@ class ModelCard(Settings):
             return "random weights"
         licence = f" (licence: {start.licence})" if start.licence else ""
         return f"weights of {start.catalogue_name or start.file_name}{licence}"
+
+
+def _hash_values(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:MODEL_ID_DIGITS]
 
 
 def require_same_preprocessing(card: ModelCard, wanted: PreprocessSettings | None) -> None:
@@ -172,10 +182,10 @@ def require_same_preprocessing(card: ModelCard, wanted: PreprocessSettings | Non
 
 
 class OnnxFiles(Settings):
-    """Record of the ONNX files that this user's machine has made from a model."""
+    """Record of the ONNX files that this machine has made from a model."""
 
-    model_id: ModelId
-    """The model, whose weights were checked before."""
+    network_id: ModelId
+    """Network of the model, whose weights were checked before."""
     problem: str | None = None
     """Why there are no ONNX files."""
     encoder_sha256: Sha256 | None = None

@@ -22,8 +22,6 @@ MODEL/
   tensorboard/                  curves of losses and metrics
   folds/<n>/                    for a cross-validation: each fold's MODEL
   unfinished/                   checkpoints of an unfinished run, which deletes them at its end
-  encoder.onnx head.onnx        the same model for scoring without torch
-  onnx.json                     which weights the ONNX files come from; written last
   source.json                   instead of a card, of a backbone of others: where it comes from
   .objects.json                 of a working copy: what the object store holds
 REGISTRY/

@@ -4,7 +4,7 @@ CACHE/weights/<name>/           one entry of the catalogue of published weights
   <name>/                       the converted weights: a MODEL, or a backbone with source.json
   download/                     what has come of a file that is being fetched
   lock                          held while a process fetches; another one waits
-CACHE/exports/<model id>-<versions>/  ONNX files that this machine has made from a model's weights
+CACHE/exports/<network>-<versions>/  ONNX files that this machine has made from a model's weights
   encoder.onnx head.onnx        frames -> features; features of a sequence -> logits
   onnx.json                     hashes of the two; written last
   lock                          held while a process makes them

@@ -88,12 +88,12 @@ def ensure_onnx_files(model: ModelLayout, exports_dir: Path | None = None) -> Ex
         OSError: the files cannot be written.
     """
     card = read_card(model)
-    layout = locate_exported(card.model_id, exports_dir)
-    if (known := read_exported(layout, card.model_id)) is not None:
+    layout = locate_exported(card, exports_dir)
+    if (known := read_exported(layout, card)) is not None:
         return known
     layout.path.mkdir(parents=True, exist_ok=True)
     with FileLock(layout.lock_path):
-        if (known := read_exported(layout, card.model_id)) is not None:  # made meanwhile
+        if (known := read_exported(layout, card)) is not None:  # made meanwhile
             return known
         made = _export(model, card)
         layout.record_path.unlink(missing_ok=True)
@@ -110,9 +110,9 @@ def _export(model: ModelLayout, card: ModelCard) -> ExportedModel:
     try:
         parts = export_parts(detector, crop_pixels=card.preprocessing.crop_pixels)
     except ExportError as error:
-        return ExportedModel(OnnxFiles(model_id=card.model_id, problem=str(error)))
+        return ExportedModel(OnnxFiles(network_id=card.network_id, problem=str(error)))
     record = OnnxFiles(
-        model_id=card.model_id,
+        network_id=card.network_id,
         encoder_sha256=sha256(parts.encoder).hexdigest(),
         head_sha256=sha256(parts.head).hexdigest(),
         max_difference=parts.max_difference,

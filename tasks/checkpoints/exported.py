@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reelcheck.card import OnnxFiles
+from reelcheck.card import ModelCard, OnnxFiles
 from storage.fetched.cache import ExportLayout, locate_exports_dir
 
 _ALGORITHM = 1
@@ -35,19 +35,19 @@ class ExportedModel:
     head: bytes = b""
 
 
-def locate_exported(model_id: str, exports_dir: Path | None = None) -> ExportLayout:
+def locate_exported(card: ModelCard, exports_dir: Path | None = None) -> ExportLayout:
     """Locate the ONNX files of a model, made by what is installed; whether or not they are there.
 
     Args:
-        model_id: the model.
+        card: of the model.
         exports_dir: folder of the files of all models; None: the user's.
     """
     made_by = [f"{name} {importlib.metadata.version(name)}" for name in _EXPORTERS]
     digest = hashlib.sha256("\n".join([str(_ALGORITHM), *made_by]).encode()).hexdigest()[:8]
-    return ExportLayout((exports_dir or locate_exports_dir()) / f"{model_id}-{digest}")
+    return ExportLayout((exports_dir or locate_exports_dir()) / f"{card.network_id}-{digest}")
 
 
-def read_exported(layout: ExportLayout, model_id: str) -> ExportedModel | None:
+def read_exported(layout: ExportLayout, card: ModelCard) -> ExportedModel | None:
     """Read a model's ONNX files; None: they are not there, or not as they were written."""
     try:
         record = OnnxFiles.model_validate_json(layout.record_path.read_bytes())
@@ -58,7 +58,7 @@ def read_exported(layout: ExportLayout, model_id: str) -> ExportedModel | None:
         return None
     found = [hashlib.sha256(content).hexdigest() for content in (made.encoder, made.head)]
     is_whole = is_empty or found == [record.encoder_sha256, record.head_sha256]
-    if record.model_id != model_id or not is_whole:
+    if record.network_id != card.network_id or not is_whole:
         return None
     with suppress(OSError):  # only to know which are used
         os.utime(layout.record_path)

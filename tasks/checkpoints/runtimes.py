@@ -59,8 +59,8 @@ def _load_exported(
     Returns:
         The files, or the reason why there are none.
     """
-    layout = locate_exported(card.model_id, exports_dir)
-    made = read_exported(layout, card.model_id)
+    layout = locate_exported(card, exports_dir)
+    made = read_exported(layout, card)
     if made is None:
         from tasks.checkpoints.export import ensure_onnx_files  # noqa: PLC0415 - imports torch
 

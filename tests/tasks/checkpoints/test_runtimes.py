@@ -105,7 +105,7 @@ def exports(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def made_of(model: ModelLayout) -> ExportLayout:
     """The ONNX files of a model, in the place of the user's."""
-    return locate_exported(read_card(model).model_id)
+    return locate_exported(read_card(model))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def parts_of(model: ModelLayout) -> ExportedParts:
     """What an export gave, so that not every test has to wait for one."""
-    made = read_exported(made_of(model), read_card(model).model_id)
+    made = read_exported(made_of(model), read_card(model))
     assert made is not None
     assert made.record.max_difference is not None
     return ExportedParts(made.encoder, made.head, made.record.max_difference)
@@ -131,11 +131,11 @@ def calls(model: ModelLayout, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_files_lie_in_the_users_cache_and_none_beside_the_checkpoint(opened: ModelLayout) -> None:
     assert sorted(opened.path.iterdir()) == sorted([opened.weights_path, opened.card_path])
-    made, model_id = made_of(opened), read_card(opened).model_id
-    assert made.path.name.startswith(model_id)
-    found = read_exported(made, model_id)
+    made, card = made_of(opened), read_card(opened)
+    assert made.path.name.startswith(card.network_id)
+    found = read_exported(made, card)
     assert found is not None
-    assert (found.record.model_id, found.record.problem) == (model_id, None)
+    assert (found.record.network_id, found.record.problem) == (card.network_id, None)
     assert found.record.encoder_sha256 == sha256(made.encoder_path.read_bytes()).hexdigest()
     assert found.record.head_sha256 == sha256(made.head_path.read_bytes()).hexdigest()
     assert found.record.max_difference is not None
@@ -209,7 +209,7 @@ def test_graph_that_comes_with_a_folder_is_never_opened(
     turned = answers(OnnxRuntime(parts.encoder, negate(parts.head)))
     np.testing.assert_allclose(turned[0], -expected[0], atol=1e-5, rtol=0)
     record = {
-        "model_id": read_card(model).model_id,
+        "network_id": read_card(model).network_id,
         "encoder_sha256": sha256(parts.encoder).hexdigest(),
         "head_sha256": sha256(negate(parts.head)).hexdigest(),
     }
@@ -245,7 +245,7 @@ def test_file_that_is_not_as_it_was_written_is_made_again(
 
 
 @pytest.mark.parametrize(
-    "record", [None, b"", b"{}", b"\xff\xfe", b'{"model_id": "other"}', b'{"model_id": "%s"}']
+    "record", [None, b"", b"{}", b"\xff\xfe", b'{"network_id": "other"}', b'{"network_id": "%s"}']
 )
 def test_without_a_record_of_this_model_the_same_files_are_made_again(
     model: ModelLayout, exports: Path, calls: list[int], record: bytes | None
@@ -255,8 +255,8 @@ def test_without_a_record_of_this_model_the_same_files_are_made_again(
     if record is None:
         made.record_path.unlink()
     else:
-        model_id = read_card(model).model_id.encode()
-        made.record_path.write_bytes(record.replace(b"%s", model_id))
+        network_id = read_card(model).network_id.encode()
+        made.record_path.write_bytes(record.replace(b"%s", network_id))
     open_runtime(model)
     assert calls == [1]
     assert contents(exports) == was
@@ -267,9 +267,9 @@ def test_other_weights_in_the_folder_get_files_of_their_own(
 ) -> None:
     save_model(model.path, tiny, seed=1)
     runtime = open_runtime(model)
-    made = read_exported(made_of(model), read_card(model).model_id)
+    made = read_exported(made_of(model), read_card(model))
     assert made is not None
-    assert made.record.model_id == read_card(model).model_id != read_card(opened).model_id
+    assert made.record.network_id == read_card(model).network_id != read_card(opened).network_id
     said = answers(runtime)
     np.testing.assert_allclose(
         said, answers(open_runtime(model, engine="torch")), atol=1e-5, rtol=0
@@ -333,7 +333,7 @@ def test_model_that_onnx_cannot_express_is_scored_with_torch_and_tried_once(
     with caplog.at_level(logging.WARNING):
         assert open_runtime(model).name == "torch"
     assert "differ by nan" in caplog.text
-    made = read_exported(made_of(model), read_card(model).model_id)
+    made = read_exported(made_of(model), read_card(model))
     assert made is not None
     assert made.record.problem is not None
     assert not made_of(model).encoder_path.exists()

@@ -45,16 +45,16 @@ def model(random_model: Path, tmp_path: Path) -> ModelLayout:
 @pytest.fixture
 def exports(model: ModelLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The model's ONNX files; another export gives them at once."""
-    model_id = read_card(model).model_id
-    theirs = locate_exported(model_id)
-    made = read_exported(theirs, model_id)
+    card = read_card(model)
+    theirs = locate_exported(card)
+    made = read_exported(theirs, card)
     if made is None:  # those of other tests push it out
         made = export.ensure_onnx_files(model)
     assert made.record.max_difference is not None
     parts = ExportedParts(made.encoder, made.head, made.record.max_difference)
     monkeypatch.setattr(export, "export_parts", lambda *_, **__: parts)
     monkeypatch.setenv("REELCHECK_EXPORTS", str(tmp_path / "exports"))
-    ours = locate_exported(model_id).path
+    ours = locate_exported(card).path
     shutil.copytree(theirs.path, ours)
     return ours
 

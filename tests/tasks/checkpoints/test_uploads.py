@@ -251,8 +251,8 @@ def test_unknown_face_detector_is_refused(checkpoint: Files, tmp_path: Path, tin
 def test_preparing_makes_what_scores_without_torch(checkpoint: Files, tmp_path: Path) -> None:
     card = take_model(zipped(checkpoint), tmp_path / "model", max_bytes=MAX_BYTES)
     prepare_model(tmp_path / "model", tmp_path / "exports")
-    made = locate_exported(card.model_id, tmp_path / "exports")
-    assert read_exported(made, card.model_id) is not None
+    made = locate_exported(card, tmp_path / "exports")
+    assert read_exported(made, card) is not None
 
 
 @pytest.mark.slow

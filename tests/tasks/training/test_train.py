@@ -92,7 +92,7 @@ def test_report_is_of_this_model_and_shows_its_pictures(
 def test_card_says_what_the_model_was_made_from(
     layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any
 ) -> None:
-    assert card.model_id == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
+    assert card.weights_sha256 == sha256(model.weights_path.read_bytes()).hexdigest()
     assert (card.training, card.detector) == (tiny.training, tiny.detector)
     assert (card.num_members, card.source) == (1, None)
     assert card.preprocessing_hash == layout.preprocessing_hash
