@@ -160,5 +160,16 @@ def _read_withdrawn(registry: RegistryLayout) -> list[str]:
 
 
 def _read_names(path: Path) -> list[str]:
-    """Read names, one on each line; a missing file holds none."""
-    return path.read_text(encoding="utf-8").split() if path.exists() else []
+    """Read names of versions, one on each line; a missing file holds none.
+
+    Raises:
+        StoreError: one of them leads out of the registry.
+    """
+    names = path.read_text(encoding="utf-8").split() if path.exists() else []
+    for name in names:
+        if name in {".", ".."} or "/" in name or "\0" in name:
+            raise StoreError(
+                f"{path} names {name!r}, which is no folder in the registry; write the name of a "
+                "version there, or promote one: reelcheck models promote"
+            )
+    return names

@@ -285,6 +285,14 @@ def test_champion_none_until_one_is_set(tmp_path: Path) -> None:
     assert read_champion(RegistryLayout(tmp_path / "registry")) is None
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/model", "..", "a/b"])
+def test_champion_that_leads_out_of_the_registry_is_refused(tmp_path: Path, name: str) -> None:
+    registry = RegistryLayout(tmp_path)
+    registry.champion_path.write_text(f"{name}\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="no folder in the registry"):
+        read_champion(registry)
+
+
 def test_champion_is_the_last_one_set(tmp_path: Path) -> None:
     registry = RegistryLayout(tmp_path / "registry")
     for version in ("v1", "v2"):
