@@ -32,6 +32,7 @@ def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
             f"{path} holds model {card.model_id} by now, and held {model_id} before; run the "
             "command again"
         )
+    weights = read_model_weights(layout, card)
     detector = (
         create_ensemble(
             card.detector, num_members=card.num_members, shares_backbone=card.shares_backbone
@@ -39,7 +40,6 @@ def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
         if card.num_members > 1
         else Detector(card.detector)
     )
-    weights = read_model_weights(layout, card)
     try:
         detector.load_state_dict(weights)
     except RuntimeError as error:
