@@ -219,7 +219,7 @@ def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: 
     layout = tiny.write_store(tmp_path / "store", videos)
     card = train(layout, ModelLayout(tmp_path / "model"), tiny.training)
     known = read_card(model)
-    assert (card.model_id, card.calibration) == (known.model_id, known.calibration)
+    assert (card.weights_sha256, card.calibration) == (known.weights_sha256, known.calibration)
 
 
 def test_labels_of_given_test_videos_change_nothing_that_is_learned_or_fitted(
@@ -253,7 +253,8 @@ def test_labels_of_given_test_videos_change_nothing_that_is_learned_or_fitted(
 
 def test_card_is_plain_json_that_reads_back_the_same(model: ModelLayout, card: ModelCard) -> None:
     loaded = json.loads(model.card_path.read_text(encoding="utf-8"))
-    assert ModelCard.model_validate(loaded) == card
+    assert loaded["model_id"] == card.model_id
+    assert read_card(model) == card
     assert loaded["aggregation"] == "worst_track_of_mean_sequence_logits"
 
 
