@@ -55,7 +55,8 @@ from storage.tables import read_rows, write_table
 from tasks.checkpoints.torch_model import load_detector
 from tasks.splits.labelled import label_files, read_files
 from tasks.splits.shortcuts import make_metadata_model, read_metadata_table
-from tasks.splits.split import assign_splits, hash_split
+from tasks.splits.split import assign_splits
+from tasks.splits.stored import hash_split
 from tasks.splits.ties import find_likenesses
 from tasks.training.features import encode_once, has_fixed_features
 from tasks.training.rows import make_fold_splits

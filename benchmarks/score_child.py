@@ -38,7 +38,6 @@ def make_model(folder: str) -> dict[str, Any]:
     from reelcheck.card import Calibration, ModelCard
     from reelcheck.config import PreprocessSettings
     from reelcheck.recipes import load_recipe
-    from reelcheck.settings import settings_hash
     from storage.checkpoints import save_checkpoint
     from storage.layout import ModelLayout
     from storage.weights import weights_to_bytes
@@ -50,11 +49,10 @@ def make_model(folder: str) -> dict[str, Any]:
     weights = weights_to_bytes(Detector(settings.detector).state_dict())
     preprocessing = PreprocessSettings(face_model_sha256=hash_configured_face_model())
     card = ModelCard(
-        model_id=hashlib.sha256(weights).hexdigest()[:12],
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
         detector=settings.detector,
         training=settings,
         preprocessing=preprocessing,
-        preprocessing_hash=settings_hash(preprocessing),
         split_hash=None,
         calibration=Calibration(temperature=1, threshold=0.5, real_below=0.5, fake_from=0.5),
         aggregation=AGGREGATIONS[0],
@@ -64,7 +62,8 @@ def make_model(folder: str) -> dict[str, Any]:
         notes=("random weights, for a benchmark",),
     )
     save_checkpoint(ModelLayout(Path(folder)), weights, card)
-    return ensure_onnx_files(ModelLayout(Path(folder))).model_dump()
+    made: dict[str, Any] = ensure_onnx_files(ModelLayout(Path(folder))).record.model_dump()
+    return made
 
 
 def find_clips(folder: str, limit: int) -> dict[str, Any]:
@@ -173,15 +172,18 @@ def measure_forward(model: str) -> dict[str, Any]:
 
     from models.interop.runtime import OnnxRuntime, OpenVINORuntime, Runtime, encode_all
     from models.interop.torch_runtime import TorchRuntime
+    from storage.checkpoints import read_card
     from storage.layout import ModelLayout
+    from tasks.checkpoints.export import ensure_onnx_files
     from tasks.checkpoints.torch_model import load_detector
 
     layout = ModelLayout(Path(model))
     torch.set_num_threads(1)
-    detector = load_detector(layout.path, json.loads(layout.card_path.read_text())["model_id"])
+    detector = load_detector(layout.path, read_card(layout).model_id)
     eager = TorchRuntime(detector)
     eager.batch_size = NUM_FRAMES
-    files = (layout.encoder_path, layout.head_path)
+    exported = ensure_onnx_files(layout)
+    files = (exported.encoder, exported.head)
     runtimes: dict[str, Runtime] = {
         "eager": eager,
         "openvino": OpenVINORuntime(*files, num_threads=1),

@@ -12,7 +12,7 @@ from storage.layout import (
     ModelLayout,
 )
 from storage.object_store.copies import open_for_writing
-from tasks.checkpoints.steps import write_onnx_step
+from tasks.checkpoints.steps import make_onnx_step
 from tasks.training.report import embed_pictures
 from tasks.training.steps import train_step
 
@@ -48,7 +48,7 @@ def train(
     ):
         output = ModelLayout(copy.path)
         card = train_step(layout, output, settings, engine=engine, notes=notes)
-        write_onnx_step(output)
+        make_onnx_step(output)
         report = embed_pictures(output)
     create_markdown_artifact(report, key="training-report")
     return card

@@ -12,7 +12,9 @@ from pathlib import Path
 from models.interop.runtime import Engine, Floats, Runtime, SequencePrediction
 from page.visits import Advance, Check, Stage
 from reelcheck.config import RunSettings
+from reelcheck.errors import MismatchError
 from reelcheck.records import RGB
+from storage.checkpoints import read_card
 from storage.layout import ModelLayout
 from storage.outputs import ScoreLayout
 from storage.rows import ScoreRow
@@ -51,13 +53,22 @@ class CheckScorer:
         return row
 
     def load_runtime(self, check: Check) -> Runtime:
-        """Load the check's model, once."""
+        """Load the check's model, once.
+
+        Raises:
+            MismatchError: the folder holds another model by now.
+            ReelcheckError: the model cannot be used.
+        """
         from tasks.checkpoints.runtimes import open_runtime  # a second
 
-        key = (check.model.path, check.model.card.model_id)
+        model = check.model
+        if read_card(ModelLayout(model.path)).model_id != model.card.model_id:
+            raise MismatchError("this model was replaced by another one; load the page again")
+        key = (model.path, model.card.model_id)
         with self._loading:
             if key not in self._loaded:
-                self._loaded[key] = _OneAtATime(open_runtime(ModelLayout(check.model.path)))
+                runtime = open_runtime(ModelLayout(model.path), exports_dir=model.exports_dir)
+                self._loaded[key] = _OneAtATime(runtime)
             self._loaded.move_to_end(key)
             while len(self._loaded) > _NUM_LOADED:
                 self._loaded.popitem(last=False)

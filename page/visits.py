@@ -48,6 +48,8 @@ class Model:
     name: str
     path: Path
     card: ModelCard
+    exports_dir: Path | None = None
+    """Folder of the model's ONNX files; None: that of the user who runs the page."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -185,6 +187,8 @@ class Visits:
             if model in visit.models:
                 visit.models.remove(model)
                 shutil.rmtree(model.path, ignore_errors=True)
+                if model.exports_dir is not None:
+                    shutil.rmtree(model.exports_dir, ignore_errors=True)
 
     def add(self, visit: Visit, check: Check) -> None:
         """Queue a check.

@@ -8,6 +8,7 @@ weights           published weights: the catalogue, the formats
 card.py           the model card
 records.py        frozen records that stages pass on
 status.py         statuses of an input file
+identifiers.py    names that are hashes
 errors.py         every exception that a user can cause
 locations.py      a path or a URL
 sources.py        which video the label ``source`` names

@@ -1,12 +1,18 @@
-"""Checkpoint folders on disk, and the pointer to the version in use; needs no torch."""
+"""Checkpoint folders on disk, and the pointer to the version in use; needs no torch.
 
+Nothing that a folder says of itself is believed. Every read of a card computes its model id anew,
+and whoever uses the weights compares their hash with the card's.
+"""
+
+import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from reelcheck.card import ModelCard, OnnxFiles
-from reelcheck.errors import StoreError
+from reelcheck.card import ModelCard
+from reelcheck.errors import MismatchError, SettingsError, StoreError
+from reelcheck.settings import validated
 from storage.atomic import write_bytes, write_text
+from storage.hashing import sha256_of
 from storage.layout import ModelLayout, RegistryLayout
 
 
@@ -17,31 +23,88 @@ def save_checkpoint(layout: ModelLayout, weights: bytes, card: ModelCard) -> Non
 
 
 def read_card(layout: ModelLayout) -> ModelCard:
-    """Read the card of a checkpoint folder.
+    """Read the card of a checkpoint folder, if it is the one that was written.
 
     Raises:
-        StoreError: the folder holds no complete model, or a card of another version.
+        StoreError: the folder holds no complete model, a card of another version, or one with a
+            value that is not allowed.
+        MismatchError: the card was changed after it was written.
     """
+    values = _read_card_values(layout)
+    stated = {name: values.pop(name, None) for name in ModelCard.model_computed_fields}
     try:
-        return ModelCard.model_validate_json(layout.card_path.read_text(encoding="utf-8"))
+        card = validated(ModelCard, values)
+    except SettingsError as error:
+        raise StoreError(
+            f"{layout.card_path} is not a model card of this version: {error}"
+        ) from error
+    for name, value in stated.items():
+        if value != getattr(card, name):
+            raise MismatchError(
+                f"{layout.card_path} was changed after the model was made: it says {name} = "
+                f"{value!r}, its content gives {getattr(card, name)}; take the whole folder from "
+                "its source again"
+            )
+    return card
+
+
+def _read_card_values(layout: ModelLayout) -> dict[str, Any]:
+    try:
+        values = json.loads(layout.card_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(
             f"{layout.path} holds no model (no card.json); give the folder that "
             "`reelcheck train STORE --out DIR` wrote"
         ) from None
-    except (ValidationError, OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(
             f"{layout.card_path} is not a model card of this version: {reason}"
         ) from error
+    wanted = ModelCard.model_fields["card_version"].default
+    if not isinstance(values, dict) or values.get("card_version") != wanted:
+        version = values.get("card_version") if isinstance(values, dict) else None
+        raise StoreError(
+            f"{layout.card_path} is not a model card of this version: it has version {version!r}, "
+            f"this program takes {wanted}. Train the model again (or fetch or import its weights "
+            "again), or use the program that it was made with"
+        )
+    return values
 
 
-def read_onnx_record(layout: ModelLayout) -> OnnxFiles | None:
-    """Read which weights the ONNX files of a folder were made from; None: no such files."""
+def read_checked_card(layout: ModelLayout) -> ModelCard:
+    """Read the card of a checkpoint folder, and make sure that the weights belong to it.
+
+    Reads the whole weights file, at about a gigabyte a second.
+
+    Raises:
+        StoreError: the folder holds no complete model; see ``read_card``.
+        MismatchError: the card was changed, or the weights are others.
+    """
+    card = read_card(layout)
     try:
-        return OnnxFiles.model_validate_json(layout.onnx_path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError, UnicodeDecodeError):
-        return None
+        digest = sha256_of(layout.weights_path)
+    except OSError as error:
+        raise StoreError(
+            f"{layout.weights_path} cannot be read ({error.strerror}); take the whole folder from "
+            "its source again"
+        ) from error
+    require_weights_of(card, layout, digest)
+    return card
+
+
+def require_weights_of(card: ModelCard, layout: ModelLayout, digest: str) -> None:
+    """Make sure that weights of this SHA-256 are those that a card describes.
+
+    Raises:
+        MismatchError: they are others.
+    """
+    if digest != card.weights_sha256:
+        raise MismatchError(
+            f"{layout.weights_path} are not the weights that the card of model {card.model_id} "
+            f"describes (SHA-256 {digest[:12]}… instead of {card.weights_sha256[:12]}…); take the "
+            "whole folder from its source again"
+        )
 
 
 def read_champion(registry: RegistryLayout) -> str | None:
@@ -97,5 +160,16 @@ def _read_withdrawn(registry: RegistryLayout) -> list[str]:
 
 
 def _read_names(path: Path) -> list[str]:
-    """Read names, one on each line; a missing file holds none."""
-    return path.read_text(encoding="utf-8").split() if path.exists() else []
+    """Read names of versions, one on each line; a missing file holds none.
+
+    Raises:
+        StoreError: one of them leads out of the registry.
+    """
+    names = path.read_text(encoding="utf-8").split() if path.exists() else []
+    for name in names:
+        if name in {".", ".."} or "/" in name or "\0" in name:
+            raise StoreError(
+                f"{path} names {name!r}, which is no folder in the registry; write the name of a "
+                "version there, or promote one: reelcheck models promote"
+            )
+    return names

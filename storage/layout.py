@@ -22,8 +22,6 @@ MODEL/
   tensorboard/                  curves of losses and metrics
   folds/<n>/                    for a cross-validation: each fold's MODEL
   unfinished/                   checkpoints of an unfinished run, which deletes them at its end
-  encoder.onnx head.onnx        the same model for scoring without torch
-  onnx.json                     which weights the ONNX files come from; written last
   source.json                   instead of a card, of a backbone of others: where it comes from
   .objects.json                 of a working copy: what the object store holds
 REGISTRY/
@@ -143,9 +141,6 @@ class ModelLayout:
             self.gate_path,
             self.validation_path,
             self.learned_path,
-            self.encoder_path,
-            self.head_path,
-            self.onnx_path,
             self.source_path,
             self.report_path,
             self.classification_path,
@@ -211,21 +206,6 @@ class ModelLayout:
     def learned_path(self) -> Path:
         """Fingerprints of the videos that the model has learned from."""
         return self.path / "learned.parquet"
-
-    @property
-    def encoder_path(self) -> Path:
-        """ONNX file: frames -> features, for scoring without torch."""
-        return self.path / "encoder.onnx"
-
-    @property
-    def head_path(self) -> Path:
-        """ONNX file: features of a sequence -> logits, for scoring without torch."""
-        return self.path / "head.onnx"
-
-    @property
-    def onnx_path(self) -> Path:
-        """Which weights the two ONNX files come from; written last."""
-        return self.path / "onnx.json"
 
     @property
     def source_path(self) -> Path:
@@ -341,7 +321,7 @@ def is_no_crops(name: str) -> bool:
 
 def is_no_weights(name: str) -> bool:
     """Whether a file of a registry holds no weights, which take nearly all of its space."""
-    return not name.endswith((".safetensors", ".onnx"))
+    return not name.endswith(".safetensors")
 
 
 def locate_preprocessed(store: Path, preprocessing_hash: str) -> StoreLayout:

@@ -21,6 +21,8 @@ NORMALISED                      videos brought to one profile
 from dataclasses import dataclass
 from pathlib import Path
 
+from reelcheck.identifiers import require_video_id
+
 
 @dataclass(frozen=True)
 class LockedFolder:
@@ -49,7 +51,7 @@ class ScoreLayout(LockedFolder):
 
     def result_path(self, key: str, video_id: str) -> Path:
         """Prediction for one content."""
-        return self.results_dir(key) / f"{video_id}.json"
+        return self.results_dir(key) / f"{require_video_id(video_id)}.json"
 
     def evidence_dir(self, key: str) -> Path:
         """Folder of the pictures of these predictions."""
@@ -57,7 +59,7 @@ class ScoreLayout(LockedFolder):
 
     def evidence_path(self, key: str, video_id: str) -> Path:
         """Picture of the faces that speak most for the prediction."""
-        return self.evidence_dir(key) / f"{video_id}.jpg"
+        return self.evidence_dir(key) / f"{require_video_id(video_id)}.jpg"
 
     @property
     def summary_path(self) -> Path:
@@ -119,7 +121,7 @@ class EvaluationLayout(LockedFolder):
 
     def faces_path(self, video_id: str) -> Path:
         """Picture of the faces of a wrongly classified video."""
-        return self.path / "faces" / f"{video_id}.jpg"
+        return self.path / "faces" / f"{require_video_id(video_id)}.jpg"
 
 
 @dataclass(frozen=True)

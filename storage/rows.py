@@ -255,7 +255,7 @@ class _Details(TypedDict):
 
 class _Origin(TypedDict):
     evidence_path: Annotated[str | None, "picture of the evidence frames, relative to the table"]
-    model_id: Annotated[str, "hash of the weights"]
+    model_id: Annotated[str, "hash of the model card and the weights"]
     preprocessing_hash: Annotated[str, "hash of the preprocessing settings"]
 
 

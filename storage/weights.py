@@ -4,6 +4,7 @@ Weights are stored as safetensors. A ``.pth`` file from elsewhere is read with `
 that it cannot run code.
 """
 
+import hashlib
 import pickle
 import struct
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
+from reelcheck.card import ModelCard
 from reelcheck.errors import WeightsError
+from storage.checkpoints import require_weights_of
+from storage.layout import ModelLayout
 from storage.refusals import find_weights_file
 
 Weights = dict[str, Tensor]
@@ -73,6 +77,24 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
+def read_model_weights(layout: ModelLayout, card: ModelCard) -> Weights:
+    """Read the weights of a checkpoint folder, if they are those of its card.
+
+    The bytes that are hashed are the bytes that are used, whatever is written meanwhile.
+
+    Raises:
+        WeightsError: there is no such file, or it holds no tensors.
+        MismatchError: they are the weights of another model.
+    """
+    path = find_weights_file(layout.path)
+    try:
+        content = path.read_bytes()
+        require_weights_of(card, layout, hashlib.sha256(content).hexdigest())
+        return load(content)
+    except _UNREADABLE as error:
+        raise _describe_unreadable(path, error) from error
+
+
 def _load(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
@@ -84,6 +106,10 @@ def _load(path: Path) -> object:
             f"{path} holds more than plain tensors, which could run code; convert it to safetensors"
         ) from error
     except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"cannot read weights from {path}: {reason}") from error
+        raise _describe_unreadable(path, error) from error
     return loaded
+
+
+def _describe_unreadable(path: Path, error: Exception) -> WeightsError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return WeightsError(f"cannot read weights from {path}: {reason}")

@@ -1,10 +1,13 @@
 """Shared fixtures: tiny real H.264 videos, rendered, and the guards around every test."""
 
+import atexit
 import os
 import random
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# ONNX files of test models never come into the user's cache; all processes of a run share them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["REELCHECK_EXPORTS"] = tempfile.mkdtemp(prefix="reelcheck-exports-")
+    atexit.register(shutil.rmtree, os.environ["REELCHECK_EXPORTS"], ignore_errors=True)
 # xdist gives its workers a size of terminal; rich would keep it, whatever a test sets later.
 os.environ.pop("COLUMNS", None)
 os.environ.pop("LINES", None)
@@ -183,7 +190,7 @@ def tiny() -> Tiny:
 def random_model(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Path:
     """Folder of a model with random weights, for all who do not change it, or copy it.
 
-    Its ONNX files, which take seconds to make, lie there.
+    Its ONNX files, which take seconds to make, are there, too.
     """
     return make_once(tmp_path_factory, "random-model", tiny.save_exported_model)
 

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.checker import ValidationError
+from onnx.external_data_helper import uses_external_data
 
 from reelcheck.errors import WeightsError
 
@@ -48,6 +49,9 @@ def read_onnx_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _collect_weights(graph: onnx.GraphProto) -> dict[str, NDArray[np.float32]]:
+    if outside := [item.name for item in graph.initializer if uses_external_data(item)]:
+        # The file names another file, anywhere on this machine.
+        raise ValueError(f"the numbers of {outside[0]} lie in another file")
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     weights = {name: a for name, a in arrays.items() if a.dtype == np.float32}
     readers = {name: node for node in graph.node for name in node.input}

@@ -19,11 +19,10 @@ from sklearn.metrics import precision_recall_curve
 
 from models.metrics.aggregation import AGGREGATIONS, aggregate_videos
 from models.metrics.verdict import temper_logit
-from reelcheck.card import Aggregation, Calibration
+from reelcheck.card import ABOVE_ONE, TEMPERATURES, Aggregation, Calibration
 from reelcheck.records import ScoredSequence
 from reelcheck.train_config import TrainSettings
 
-_TEMPERATURES = (0.05, 20.0)
 _SAME_LOSS = 1e-9
 _EDGE = 1e-6
 """Scores are kept this far from 0 and 1 when turned back into logits."""
@@ -78,7 +77,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     def measure_loss(log_temperature: float) -> float:
         return _measure_log_loss(logits / math.exp(log_temperature), targets)
 
-    bounds = tuple(math.log(bound) for bound in _TEMPERATURES)
+    bounds = tuple(math.log(bound) for bound in TEMPERATURES)
     return float(math.exp(minimize_scalar(measure_loss, bounds=bounds, method="bounded").x))
 
 
@@ -161,4 +160,4 @@ def _fit_band(
         if not undecided.all() and wrong[~undecided].mean() <= max_decided_error:
             band = np.append(scores[undecided], threshold)
             return float(band.min()), float(np.nextafter(band.max(), 2))
-    return 0.0, float(np.nextafter(1.0, 2))
+    return 0.0, ABOVE_ONE

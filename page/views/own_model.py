@@ -53,18 +53,20 @@ def _take_model(shared: Server) -> None:
     )
     if file is not None:
         visit = begin_visit(shared)
-        folder = visit.make_folder()
+        folder, exports_dir = visit.make_folder(), visit.make_folder()
         try:
             if len(visit.models) >= _MAX_MODELS:
                 raise ReelcheckError(f"{_MAX_MODELS} models are the most; remove one first")
             shared.visits.require_room(visit, file.size)
             with st.spinner("Checking it, and making it ready to score: half a minute or so"):
-                card = _take_upload(shared, file, folder)
-            visit.models.append(Model(f"{card.model_id} (yours)", folder, card))
+                card = _take_upload(shared, file, folder, exports_dir)
+            name = f"{card.model_id[:12]} (yours)"
+            visit.models.append(Model(name, folder, card, exports_dir))
             st.session_state["model"] = str(folder)
             st.session_state["model-news"] = (True, "Taken. Choose it under **Check a file**.")
         except ReelcheckError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            for made in (folder, exports_dir):
+                shutil.rmtree(made, ignore_errors=True)
             told = markup.escape_markdown(str(error))
             st.session_state["model-news"] = (False, f"**Refused:** {told}")
         st.session_state["model-uploader"] = number + 1
@@ -77,12 +79,12 @@ def _take_model(shared: Server) -> None:
             st.error(text, icon=":material/block:")
 
 
-def _take_upload(shared: Server, file: IO[bytes], folder: Path) -> ModelCard:
+def _take_upload(shared: Server, file: IO[bytes], folder: Path, exports_dir: Path) -> ModelCard:
     from tasks.checkpoints.uploads import prepare_model, take_model
 
     # Weights hardly get smaller in a ZIP: what unpacks to more is none.
     card = take_model(file, folder, max_bytes=2 * shared.settings.max_upload_mb * 1_000_000)
-    prepare_model(folder)
+    prepare_model(folder, exports_dir)
     return card
 
 

@@ -4,13 +4,19 @@ CACHE/weights/<name>/           one entry of the catalogue of published weights
   <name>/                       the converted weights: a MODEL, or a backbone with source.json
   download/                     what has come of a file that is being fetched
   lock                          held while a process fetches; another one waits
+CACHE/exports/<network>-<versions>/  ONNX files that this machine has made from a model's weights
+  encoder.onnx head.onnx        frames -> features; features of a sequence -> logits
+  onnx.json                     hashes of the two; written last
+  lock                          held while a process makes them
 DATA/known_weights/<name>       hash that the first download of an entry had
 
 CACHE and DATA are what the operating system gives each user for such files: ``~/.cache/reelcheck``
 and ``~/.local/share/reelcheck`` on Linux, unless ``XDG_CACHE_HOME`` and ``XDG_DATA_HOME`` name
-others.
+others. The variable REELCHECK_EXPORTS puts CACHE/exports elsewhere; whoever can write there decides
+what models say.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +56,39 @@ class CachedWeights:
 def locate_cached_weights(name: str) -> CachedWeights:
     """Locate the folder of an entry of the catalogue, whether or not it is there."""
     return CachedWeights(user_cache_path(_NAME) / "weights" / name)
+
+
+@dataclass(frozen=True)
+class ExportLayout:
+    """Paths of the ONNX files of one model."""
+
+    path: Path
+
+    @property
+    def encoder_path(self) -> Path:
+        """ONNX file: frames -> features."""
+        return self.path / "encoder.onnx"
+
+    @property
+    def head_path(self) -> Path:
+        """ONNX file: features of a sequence -> logits."""
+        return self.path / "head.onnx"
+
+    @property
+    def record_path(self) -> Path:
+        """Hashes of both files; written last."""
+        return self.path / "onnx.json"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked while a process makes the files."""
+        return self.path / "lock"
+
+
+def locate_exports_dir() -> Path:
+    """Locate the folder of the ONNX files of all models."""
+    named = os.environ.get("REELCHECK_EXPORTS")
+    return Path(named) if named else user_cache_path(_NAME) / "exports"
 
 
 def locate_known_hash(name: str) -> Path:

@@ -12,7 +12,6 @@ from models.interop.published import PUBLISHED, convert_detector
 from models.metrics.aggregation import AGGREGATIONS
 from reelcheck.card import UNCALIBRATED, ModelCard, WeightsSource
 from reelcheck.errors import MismatchError, WeightsError
-from reelcheck.settings import settings_hash
 from reelcheck.weights.catalogue import CatalogueEntry
 from reelcheck.weights.formats import (
     DETECTOR_FORMATS,
@@ -134,12 +133,11 @@ def _import_detector(
     weights = weights_to_bytes(imported.weights)
     published = PUBLISHED[format]
     card = ModelCard(
-        model_id=sha256(weights).hexdigest()[:12],
+        weights_sha256=sha256(weights).hexdigest(),
         detector=imported.detector,
         training=None,
         source=_describe_source(file, format, origin, licence=published.licence, url=published.url),
         preprocessing=imported.preprocessing,
-        preprocessing_hash=settings_hash(imported.preprocessing),
         split_hash=None,
         calibration=UNCALIBRATED,
         aggregation=AGGREGATIONS[0],

@@ -6,36 +6,40 @@ from pathlib import Path
 from models.interop.runtime import OnnxRuntime, OpenVINORuntime, Runtime
 from reelcheck.card import ModelCard
 from reelcheck.config import EngineChoice
-from reelcheck.errors import ExportError, MismatchError
-from storage.checkpoints import read_card, read_onnx_record
-from storage.hashing import sha256_of
+from reelcheck.errors import ExportError
+from storage.checkpoints import read_card, read_checked_card
 from storage.layout import ModelLayout
+from tasks.checkpoints.exported import ExportedModel, locate_exported, read_exported
 
 _log = logging.getLogger(__name__)
 
 
-def open_runtime(model: ModelLayout, *, engine: EngineChoice = "auto") -> Runtime:
-    """Load a model for scoring.
+def open_runtime(
+    model: ModelLayout, *, engine: EngineChoice = "auto", exports_dir: Path | None = None
+) -> Runtime:
+    """Load a model for scoring; card and weights are checked to belong together.
 
     Args:
         model: a checkpoint folder.
         engine: auto: torch on a GPU; else OpenVINO, or torch for what ONNX cannot express.
+        exports_dir: folder of the ONNX files of all models; None: the user's.
 
     Raises:
         StoreError: the folder holds no complete model.
-        MismatchError: the weights, or the ONNX files, are not those that the card describes.
+        MismatchError: the card was changed, or the weights are not those that it describes.
+        WeightsError: the weights are of another network.
         ExportError: the engine that was asked for needs ONNX files that cannot be made.
     """
-    card = read_card(model)
     if engine == "torch" or (engine == "auto" and _has_gpu()):
-        return _open_torch_runtime(model, card)
-    problem = _find_onnx_problem(model, card)
-    if problem is None:
+        return _open_torch_runtime(model, read_card(model))
+    card = read_checked_card(model)
+    exported = _load_exported(model, card, exports_dir)
+    if isinstance(exported, ExportedModel):
         make = OnnxRuntime if engine == "onnxruntime" else OpenVINORuntime
-        return make(model.encoder_path, model.head_path)
+        return make(exported.encoder, exported.head)
     if engine != "auto":
-        raise ExportError(f"model {card.model_id} has no ONNX files: {problem}")
-    _log.warning("scoring with torch, which is slower on a CPU: %s", problem)
+        raise ExportError(f"model {card.model_id} has no ONNX files: {exported}")
+    _log.warning("scoring with torch, which is slower on a CPU: %s", exported)
     return _open_torch_runtime(model, card)
 
 
@@ -47,31 +51,25 @@ def _open_torch_runtime(model: ModelLayout, card: ModelCard) -> Runtime:
     return TorchRuntime(load_detector(model.path, card.model_id))
 
 
-def _find_onnx_problem(model: ModelLayout, card: ModelCard) -> str | None:
-    """Find out why this model has no ONNX files; missing files are made now. None: it has them.
+def _load_exported(
+    model: ModelLayout, card: ModelCard, exports_dir: Path | None
+) -> ExportedModel | str:
+    """Load the ONNX files that this machine has made; missing ones are made now.
 
-    Raises:
-        MismatchError: the files have changed since they were made.
+    Returns:
+        The files, or the reason why there are none.
     """
-    made = read_onnx_record(model)
-    if made is None or made.model_id != card.model_id:
+    layout = locate_exported(card, exports_dir)
+    made = read_exported(layout, card)
+    if made is None:
         from tasks.checkpoints.export import ensure_onnx_files  # noqa: PLC0415 - imports torch
 
-        _log.info("writing ONNX files beside the model, once")
+        _log.info("making ONNX files of model %s, once on this machine", card.model_id)
         try:
-            made = ensure_onnx_files(model)
+            made = ensure_onnx_files(model, exports_dir)
         except OSError as error:
-            return f"they cannot be written to {model.path} ({error.strerror})"
-    if made.problem is not None:
-        return made.problem
-    hashes = {model.encoder_path: made.encoder_sha256, model.head_path: made.head_sha256}
-    for path, expected in hashes.items():
-        if not path.exists() or sha256_of(path) != expected:
-            raise MismatchError(
-                f"{path} is not the file that was made from model {card.model_id}; delete "
-                f"{model.onnx_path}, so that it is made again"
-            )
-    return None
+            return f"they cannot be written to {layout.path} ({error.strerror})"
+    return made.record.problem or made
 
 
 def _has_gpu() -> bool:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from models.network.detector import Detector, Ensemble, create_ensemble
 from models.training.inference import choose_device
-from reelcheck.errors import MismatchError
+from reelcheck.errors import MismatchError, WeightsError
 from storage.checkpoints import read_card
-from storage.hashing import sha256_of
 from storage.layout import ModelLayout
-from storage.weights import read_weights
+from storage.weights import read_model_weights
 
 
 @lru_cache(maxsize=2)
@@ -21,10 +20,19 @@ def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
         model_id: a part of the cache's key: a new model in an old folder is loaded again.
 
     Raises:
-        MismatchError: the weights are not those that the card describes.
+        StoreError: the folder holds no complete model.
+        WeightsError: the weights are of another network.
+        MismatchError: the weights are not those that the card describes, or the folder holds
+            another model by now.
     """
     layout = ModelLayout(path)
     card = read_card(layout)
+    if card.model_id != model_id:
+        raise MismatchError(
+            f"{path} holds model {card.model_id} by now, and held {model_id} before; run the "
+            "command again"
+        )
+    weights = read_model_weights(layout, card)
     detector = (
         create_ensemble(
             card.detector, num_members=card.num_members, shares_backbone=card.shares_backbone
@@ -32,11 +40,11 @@ def load_detector(path: Path, model_id: str) -> Detector | Ensemble:
         if card.num_members > 1
         else Detector(card.detector)
     )
-    weights = read_weights(layout.weights_path)
-    if sha256_of(layout.weights_path)[:12] != model_id:
-        raise MismatchError(
-            f"{layout.weights_path} are not the weights that the card of model {model_id} "
-            "describes; copy the whole checkpoint folder again"
-        )
-    detector.load_state_dict(weights)
+    try:
+        detector.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(
+            f"the weights in {path} are not those of the network that the card describes: {reason}"
+        ) from error
     return detector.to(choose_device()).eval()

@@ -2,11 +2,11 @@
 
 Two files are taken, ``card.json`` and ``model.safetensors``. Everything is checked before a byte is
 written, and nothing in the archive decides where it is written. Other files of a checkpoint folder
-(``ModelLayout.holds``) are left out. The card has no hash of the ONNX files, so they are made again
-from the weights. Any other file may be meant to run, so the whole archive is refused.
+(``ModelLayout.holds``) are left out. Any other file may be meant to run, an ONNX file too, so the
+whole archive is refused.
 """
 
-import json
+import hashlib
 import multiprocessing
 import os
 import stat
@@ -21,18 +21,14 @@ import pebble
 from safetensors import SafetensorError, safe_open
 
 from reelcheck.card import ModelCard
-from reelcheck.config import PreprocessSettings
 from reelcheck.errors import (
     FaceModelError,
     MismatchError,
     SettingsError,
-    StoreError,
     WeightsError,
 )
-from reelcheck.settings import settings_hash
 from storage.atomic import atomic_path, write_bytes
-from storage.checkpoints import read_card
-from storage.hashing import sha256_of
+from storage.checkpoints import read_card, require_weights_of
 from storage.layout import ModelLayout
 from tasks.faces.detection.weights import find_face_model
 from tasks.faces.worker import limit_process
@@ -76,12 +72,11 @@ def take_model(archive: IO[bytes], folder: Path, *, max_bytes: int) -> ModelCard
             )
             write_bytes(layout.card_path, _read_entry(opened, card_entry, _MAX_CARD_BYTES))
             card = _read_usable_card(layout)
-            _write_weights(opened, weights_entry, layout.weights_path, max_bytes)
+            _write_weights(opened, weights_entry, card, layout, max_bytes)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise WeightsError(f"this is not a ZIP that can be read: {error}") from error
     except UnicodeDecodeError as error:
         raise WeightsError("a name in the ZIP is no text") from error
-    _require_weights_of(card, layout)
     return card
 
 
@@ -168,13 +163,20 @@ def _read_chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) ->
 
 
 def _write_weights(
-    opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, max_bytes: int
+    opened: zipfile.ZipFile,
+    entry: zipfile.ZipInfo,
+    card: ModelCard,
+    layout: ModelLayout,
+    max_bytes: int,
 ) -> None:
-    with atomic_path(path) as temporary:
+    digest = hashlib.sha256()
+    with atomic_path(layout.weights_path) as temporary:
         with temporary.open("wb") as out:
             for chunk in _read_chunks(opened, entry, max_bytes):
+                digest.update(chunk)
                 out.write(chunk)
         _require_safetensors(temporary)
+        require_weights_of(card, layout, digest.hexdigest())
 
 
 def _require_safetensors(path: Path) -> None:
@@ -198,35 +200,19 @@ def _require_safetensors(path: Path) -> None:
 
 def _read_usable_card(layout: ModelLayout) -> ModelCard:
     """Read the card, if this program can use the model that it describes."""
-    try:
-        known = json.loads(layout.card_path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"card.json is not JSON: {error}") from error
-    version = known.get("card_version") if isinstance(known, dict) else None
-    if version != ModelCard.model_fields["card_version"].default:
-        wanted = ModelCard.model_fields["card_version"].default
-        raise StoreError(
-            f"card.json has version {version!r}, this program takes {wanted}: train the model "
-            "again, or use the program that it was trained with"
-        )
     card = read_card(layout)
-    _require_preprocessing(card.preprocessing, card.preprocessing_hash)
+    _require_face_model(card.preprocessing.face_model_sha256)
     _require_buildable(card)
     return card
 
 
-def _require_preprocessing(settings: PreprocessSettings, stated_hash: str) -> None:
-    if settings_hash(settings) != stated_hash:
-        raise MismatchError(
-            f"the card's preprocessing has the hash {settings_hash(settings)}, the card says "
-            f"{stated_hash}: one of them was changed after training"
-        )
+def _require_face_model(digest: str) -> None:
     try:
-        find_face_model(settings.face_model_sha256)
+        find_face_model(digest)
     except FaceModelError as error:
         raise MismatchError(
-            f"the model was trained with the face detector {settings.face_model_sha256[:12]}…, "
-            f"which is not here: {error}"
+            f"the model was trained with the face detector {digest[:12]}…, which is not here: "
+            f"{error}"
         ) from error
 
 
@@ -248,21 +234,12 @@ def _require_buildable(card: ModelCard) -> None:
         raise MismatchError(f"{detector.backbone!r} is no name of a timm model")
 
 
-def _require_weights_of(card: ModelCard, layout: ModelLayout) -> None:
-    found = sha256_of(layout.weights_path)[:12]
-    if found != card.model_id:
-        layout.weights_path.unlink()
-        raise MismatchError(
-            f"the weights are {found}, the card is that of {card.model_id}: ZIP the checkpoint "
-            "folder as training left it"
-        )
-
-
-def prepare_model(folder: Path, *, timeout_seconds: float = 300.0) -> None:
-    """Build the network of an uploaded model and write its ONNX files, in a process that may fail.
+def prepare_model(folder: Path, exports_dir: Path, *, timeout_seconds: float = 300.0) -> None:
+    """Build the network of an uploaded model and make its ONNX files, in a process that may fail.
 
     Args:
         folder: folder that ``take_model`` has written.
+        exports_dir: folder for the ONNX files.
         timeout_seconds: how long it may take.
 
     Raises:
@@ -276,7 +253,7 @@ def prepare_model(folder: Path, *, timeout_seconds: float = 300.0) -> None:
         initargs=(_MAX_BUILD_BYTES, os.getpid()),
         context=multiprocessing.get_context("spawn"),
     ) as pool:
-        future = pool.schedule(_build_network, args=[folder], timeout=timeout_seconds)
+        future = pool.schedule(_build_network, args=[folder, exports_dir], timeout=timeout_seconds)
         try:
             problem = future.result()
         except (TimeoutError, MemoryError, pebble.ProcessExpired) as error:
@@ -287,12 +264,12 @@ def prepare_model(folder: Path, *, timeout_seconds: float = 300.0) -> None:
         raise WeightsError(problem)
 
 
-def _build_network(folder: Path) -> str | None:
+def _build_network(folder: Path, exports_dir: Path) -> str | None:
     """Build the network; the result says what is wrong with the weights, if anything."""
     from tasks.checkpoints.export import ensure_onnx_files  # noqa: PLC0415 - imports torch
 
     try:
-        ensure_onnx_files(ModelLayout(folder))
+        ensure_onnx_files(ModelLayout(folder), exports_dir)
     except (RuntimeError, SettingsError) as error:
         reason = " ".join(str(error).split())[:300]
         return f"the weights are not those of the network that the card describes: {reason}"

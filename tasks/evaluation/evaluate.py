@@ -18,7 +18,7 @@ from storage.layout import ModelLayout, StoreLayout
 from storage.lock import hold_run_lock
 from storage.outputs import EvaluationLayout
 from storage.rows import EvaluatedRow
-from storage.tables import Row, read_metadata
+from storage.tables import Row
 from tasks.checkpoints.runtimes import open_runtime
 from tasks.evaluation.baselines import measure_baselines
 from tasks.evaluation.predictions import (
@@ -34,6 +34,7 @@ from tasks.evaluation.robustness import (
     write_robustness,
 )
 from tasks.evaluation.unseen import read_unseen_videos
+from tasks.splits.stored import read_split_hash
 
 
 def evaluate(
@@ -87,7 +88,7 @@ def evaluate(
             write_robustness(output.robustness_path, list(robustness.values()))
         evaluation: Evaluation = {
             **key,
-            "split_hash": read_metadata(layout.split_path)["split_hash"],
+            "split_hash": read_split_hash(layout),
             "split": split,
             **evaluate_table(make_score_table(rows), card.calibration),
             "raw_ece": _measure_raw_ece(rows, card),

@@ -38,7 +38,8 @@ from storage.tables import (
 )
 from tasks.checkpoints.runtimes import open_runtime
 from tasks.evaluation.unseen import KnownVideoRow
-from tasks.scoring.predict import predict_videos
+from tasks.scoring.predict import PREDICTION_VERSION, predict_videos
+from tasks.splits.stored import read_split_hash
 
 
 def choose_evaluation_layout(
@@ -47,7 +48,7 @@ def choose_evaluation_layout(
     """Choose the folder of an evaluation: ``out``, or one in the model's folder."""
     if out is not None:
         return EvaluationLayout(out)
-    return model.evaluation(split, read_metadata(layout.split_path)["split_hash"])
+    return model.evaluation(split, read_split_hash(layout))
 
 
 def load_or_predict_rows(
@@ -85,7 +86,7 @@ def read_finished_rows(path: Path, key: Mapping[str, str]) -> list[EvaluatedRow]
 def prediction_key(card: ModelCard, known: Mapping[str, KnownVideoRow]) -> dict[str, str]:
     """Make the key of a table of predictions: all that decides them, apart from the pixels."""
     videos = [_take_deciding(known[name]) for name in sorted(known)]
-    values = [card.calibration.model_dump(), card.aggregation, videos, SCHEMA_VERSION]
+    values = [videos, SCHEMA_VERSION, PREDICTION_VERSION]
     return {
         "model_id": card.model_id,
         "evaluated": sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12],

@@ -22,12 +22,12 @@ from storage.schemas import (
 )
 from storage.tables import (
     keep_videos,
-    read_metadata,
     read_rows,
     read_table,
 )
 from tasks.splits.labelled import LabelledFileRow, label_files
 from tasks.splits.near_duplicates import find_near_duplicates
+from tasks.splits.stored import read_split_hash
 
 
 class KnownVideoRow(LabelledFileRow):
@@ -128,7 +128,7 @@ def require_unseen(
     learned = read_rows(model.learned_path, LEARNED, columns=("video_id", "component"))
     learned_ids = {row[key] for row in learned for key in ("video_id", "component")}
     seen = {name for name, row in known.items() if {name, row["component"]} & learned_ids}
-    if read_metadata(layout.split_path)["split_hash"] != card.split_hash:
+    if read_split_hash(layout) != card.split_hash:
         seen |= _find_copies(known, layout, model)
     if seen:
         raise MismatchError(

@@ -14,12 +14,13 @@ from storage.layout import ModelLayout, RegistryLayout, StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import EvaluatedRow
 from storage.schemas import SPLIT
-from storage.tables import read_metadata, read_rows
+from storage.tables import read_rows
 from tasks.evaluation.predictions import load_or_predict_rows
 from tasks.evaluation.unseen import read_known_videos
 from tasks.plotting.markdown import format_number, format_table
 from tasks.registry.drift import Drift, measure_drift
 from tasks.registry.drift_plot import draw_drift
+from tasks.splits.stored import read_split_hash
 
 _MAX_VIDEOS = 1000
 """On either side: the first videos by id, which is as good as any order."""
@@ -86,7 +87,7 @@ def _predict_both_sides(
     old = [name for name in known if split_of.get(name) == "test"][:_MAX_VIDEOS]
     new = [name for name in known if name not in split_of][:_MAX_VIDEOS]
     chosen = {name: known[name] for name in sorted([*old, *new])}
-    output = model.evaluation("drift", read_metadata(layout.split_path)["split_hash"])
+    output = model.evaluation("drift", read_split_hash(layout))
     with hold_run_lock(output):
         rows = load_or_predict_rows(layout, model, chosen, output)
     is_old = set(old)

@@ -14,7 +14,7 @@ from storage.layout import ModelLayout, RegistryLayout, StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import EvaluatedRow, SplitRow
 from storage.schemas import EVALUATED, SPLIT
-from storage.tables import read_metadata, read_rows
+from storage.tables import read_rows
 from tasks.checkpoints.runtimes import open_runtime
 from tasks.evaluation.predictions import (
     choose_evaluation_layout,
@@ -27,6 +27,7 @@ from tasks.faces.detection.weights import hash_configured_face_model
 from tasks.registry.footprint import measure_footprints
 from tasks.registry.gate import FROZEN, Candidate, Decision
 from tasks.splits.audit import Audit
+from tasks.splits.stored import read_split_hash
 
 _NUM_SEQUENCES = 20
 """Number of test sequences on which speed and export are measured."""
@@ -51,7 +52,7 @@ def start_from_champion(settings: TrainSettings, registry: RegistryLayout) -> Tr
 
 def name_version(layout: StoreLayout, settings: TrainSettings) -> str:
     """Name a version after its input: the same data and settings are the same version."""
-    split_hash = read_metadata(layout.split_path)["split_hash"]
+    split_hash = read_split_hash(layout)
     return f"{layout.preprocessing_hash}-{split_hash}-{settings_hash(settings)}"
 
 
@@ -212,7 +213,7 @@ def _predict_perturbed(
 ) -> dict[str, list[EvaluatedRow]]:
     """Predict after each perturbation, in a folder of its own: an evaluation takes all videos."""
     card, known = read_card(model), _choose_videos(layout, gate.num_perturbed_videos)
-    output = model.evaluation("gate", read_metadata(layout.split_path)["split_hash"])
+    output = model.evaluation("gate", read_split_hash(layout))
     runtime, key = open_runtime(model), prediction_key(card, known)
     with hold_run_lock(output):
         return {

@@ -23,6 +23,8 @@ from reelcheck.status import Status
 from storage.results import probe_columns
 from storage.rows import FrameRow, PredictionRow, SegmentRow, TrackRow
 
+PREDICTION_VERSION = 1
+"""Version of the algorithm. Increase it when the same logits give other rows."""
 PART_LOOKS_FAKE = "part_looks_fake"
 """Flag: not fake as a whole, but a segment alone would be: perhaps only these seconds are."""
 _BLURRED_BELOW = 20.0

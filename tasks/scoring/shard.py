@@ -26,7 +26,7 @@ from tasks.checkpoints.runtimes import open_runtime
 from tasks.preprocessing.decode_pool import DecodePool
 from tasks.preprocessing.summary import WorkDone
 from tasks.scoring.evidence import choose_evidence, make_evidence_picture, make_heat_maps
-from tasks.scoring.predict import TrackPrediction, predict_videos
+from tasks.scoring.predict import PREDICTION_VERSION, TrackPrediction, predict_videos
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,22 +146,21 @@ def open_scorer(
     Raises:
         StoreError, MismatchError, ExportError: see ``open_runtime``.
     """
-    card, runtime = read_card(model), runtime or open_runtime(model, engine=settings.engine)
+    runtime = runtime or open_runtime(model, engine=settings.engine)
+    card = read_card(model)
     return Scorer(card, runtime, output, _make_key(card, runtime, settings), settings)
 
 
 def _make_key(card: ModelCard, runtime: Runtime, settings: ScoreSettings) -> str:
-    """Make a name of everything that decides the predictions, apart from the videos."""
+    """Make a name of everything that decides the predictions, apart from the videos.
+
+    The model id covers weights, preprocessing, calibration and aggregation. The ONNX files are made
+    from these, so they add nothing but the engine's rounding.
+    """
     values = settings.model_dump(exclude={"engine"})
-    deciding = [
-        card.calibration.model_dump(),
-        card.aggregation,
-        values,
-        runtime.name,
-        SCHEMA_VERSION,
-    ]
-    digest = sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{card.model_id}.{card.preprocessing_hash}.{digest}"
+    deciding = [values, runtime.name, SCHEMA_VERSION, PREDICTION_VERSION]
+    digest = sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{card.model_id}.{digest}"
 
 
 def _add_evidence(

@@ -13,7 +13,6 @@
 - Videos without crops are in a split, too: an evaluation says how many of them there were.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -28,7 +27,7 @@ from storage.tables import read_rows, write_table
 from tasks.splits.dealing import choose_dates, deal_balanced, deal_by_name, split_of_date
 from tasks.splits.labelled import LabelledFileRow, label_files, read_files
 from tasks.splits.near_duplicates import Likeness
-from tasks.splits.stored import read_split_settings
+from tasks.splits.stored import hash_split, read_split_settings
 from tasks.splits.ties import (
     SPLITS,
     Tie,
@@ -175,12 +174,6 @@ def assign_splits(
     ]
     _require_both_labels(rows, is_given=bool(given))
     return rows
-
-
-def hash_split(rows: Iterable[SplitRow]) -> str:
-    """Make twelve hexadecimal digits that name who is in which split, with which label."""
-    lines = sorted(f"{r['video_id']} {r['component']} {r['label']} {r['split']}" for r in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def count_splits(rows: Iterable[SplitRow]) -> dict[str, dict[str, int]]:

@@ -1,9 +1,35 @@
-"""The settings that a store was divided with."""
+"""What a store says of its own preprocessing and division; hashes are computed, never believed."""
 
-from reelcheck.config import SplitSettings
+import hashlib
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from reelcheck.config import PreprocessSettings, SplitSettings
 from reelcheck.errors import StoreError
+from reelcheck.settings import settings_hash
 from storage.layout import StoreLayout
-from storage.tables import read_metadata
+from storage.rows import SplitRow
+from storage.schemas import SPLIT
+from storage.tables import read_metadata, read_rows
+
+
+def read_preprocessing(layout: StoreLayout) -> PreprocessSettings:
+    """Read the settings that a store's crops were made with.
+
+    Raises:
+        StoreError: they cannot be read, or are others than those that name the folder.
+    """
+    try:
+        settings = PreprocessSettings.model_validate_json(layout.settings_path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{layout.settings_path} cannot be read: {error}") from error
+    if settings_hash(settings) != layout.preprocessing_hash:
+        raise StoreError(
+            f"{layout.settings_path} was changed: its settings are {settings_hash(settings)}, not "
+            f"{layout.preprocessing_hash}; run preprocess again, which writes it anew"
+        )
+    return settings
 
 
 def read_split_settings(layout: StoreLayout) -> SplitSettings | None:
@@ -18,3 +44,14 @@ def read_split_settings(layout: StoreLayout) -> SplitSettings | None:
     if stored is None:
         raise StoreError(f"{layout.split_path} lacks its settings; delete it and split again")
     return SplitSettings.model_validate_json(stored)
+
+
+def read_split_hash(layout: StoreLayout) -> str:
+    """Compute the hash of a store's division from its rows."""
+    return hash_split(read_rows(layout.split_path, SPLIT))
+
+
+def hash_split(rows: Iterable[SplitRow]) -> str:
+    """Make twelve hexadecimal digits that name who is in which split, with which label."""
+    lines = sorted(f"{r['video_id']} {r['component']} {r['label']} {r['split']}" for r in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -13,7 +13,7 @@ from storage.checkpoints import read_card
 from storage.hashing import sha256_of
 from storage.layout import ModelLayout
 from storage.refusals import find_weights_file
-from storage.weights import Weights, read_weights
+from storage.weights import Weights, read_model_weights, read_weights
 from tasks.checkpoints.fetch import fetch_weights, list_pretrained
 
 _log = logging.getLogger(__name__)
@@ -117,8 +117,10 @@ def _read_fetched(
 
 
 def _read_local(path: Path) -> InitialWeights:
-    file = find_weights_file(path)
-    return InitialWeights(weights=read_weights(file), source=_describe_source(path, file))
+    file, layout = find_weights_file(path), ModelLayout(path)
+    is_model = path.is_dir() and layout.card_path.exists()
+    weights = read_model_weights(layout, read_card(layout)) if is_model else read_weights(file)
+    return InitialWeights(weights=weights, source=_describe_source(path, file))
 
 
 def _describe_source(path: Path, file: Path) -> WeightsSource:

@@ -29,9 +29,10 @@ from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.rows import LearnedRow, LogRow, ManifestRow, SplitRow, ValidationRow
 from storage.schemas import LEARNED, LOG, MANIFEST, SPLIT, VALIDATION, VIDEOS
-from storage.tables import read_csv, read_metadata, read_rows, write_csv, write_table
-from storage.weights import read_weights, weights_to_bytes
-from tasks.splits.split import count_splits, hash_split
+from storage.tables import read_csv, read_rows, write_csv, write_table
+from storage.weights import read_model_weights, weights_to_bytes
+from tasks.splits.split import count_splits
+from tasks.splits.stored import hash_split, read_preprocessing
 from tasks.splits.ties import group_fingerprints
 from tasks.training.features import has_fixed_features
 from tasks.training.member import Trained, train_member
@@ -73,7 +74,7 @@ def train(
         num_train_videos: learn from about this number of train videos; None: from all.
 
     Raises:
-        StoreError: no split, or a damaged store.
+        StoreError: no split, or a store that is damaged or was changed.
         SettingsError: more folds than groups, more devices than sequences in a batch, or a
             backbone that cannot be compiled.
         TrainingError: the data cannot be learned from, or the loss is no number any more.
@@ -94,6 +95,7 @@ def train(
             f"detector.feature_layers = {layers}; set it to false"
         )
     split_rows = read_rows(layout.split_path, SPLIT)
+    split_hash = hash_split(split_rows)
     if num_train_videos is not None:
         split_rows = take_subset(split_rows, num_videos=num_train_videos, seed=settings.seed)
     run = _Run(
@@ -102,7 +104,8 @@ def train(
         engine=engine,
         notes=tuple(notes),
         manifest=read_rows(layout.manifest_path, MANIFEST),
-        split_hash=read_metadata(layout.split_path)["split_hash"],
+        split_hash=split_hash,
+        preprocessing=read_preprocessing(layout),
     )
     if settings.folds is None:
         return _train_one(run, model, split_rows)
@@ -127,6 +130,7 @@ class _Run:
     notes: tuple[str, ...]
     manifest: list[ManifestRow]
     split_hash: str
+    preprocessing: PreprocessSettings
 
     @cached_property
     def initial(self) -> InitialWeights | None:
@@ -163,7 +167,7 @@ def _join_folds(run: _Run, model: ModelLayout, split_rows: Sequence[SplitRow]) -
             "give another --out folder"
         )
     weights = join_members(
-        [read_weights(fold.weights_path) for fold in folds],
+        [read_model_weights(fold, read_card(fold)) for fold in folds],
         shares_backbone=not run.settings.trains_backbone,
     )
     joined = Trained(
@@ -187,15 +191,13 @@ def _write(
     videos = _aggregate_validation(trained.validation)
     calibration = fit_calibration(videos.logits, videos.labels, run.settings)
     scores = np.array([calibrate_score(logit, calibration) for logit in videos.logits])
-    stored = run.layout.settings_path.read_bytes()
     card = ModelCard(
-        model_id=sha256(data).hexdigest()[:12],
+        weights_sha256=sha256(data).hexdigest(),
         detector=run.settings.detector,
         num_members=trained.num_members,
         shares_backbone=trained.num_members > 1 and not run.settings.trains_backbone,
         training=run.settings,
-        preprocessing=PreprocessSettings.model_validate_json(stored),
-        preprocessing_hash=run.layout.preprocessing_hash,
+        preprocessing=run.preprocessing,
         split_hash=run.split_hash,
         initial_weights=trained.initial,
         calibration=calibration,

@@ -122,12 +122,11 @@ class Tiny:
         detector = self.detector.model_copy(update={"transformer": transformer})
         weights = weights_to_bytes(Detector(detector).state_dict())
         card = ModelCard(
-            model_id=sha256(weights).hexdigest()[:12],
+            weights_sha256=sha256(weights).hexdigest(),
             detector=detector,
             training=self.training.model_copy(update={"detector": detector}),
             preprocessing=self.preprocessing,
-            preprocessing_hash=settings_hash(self.preprocessing),
-            split_hash="split",
+            split_hash="0" * 12,
             calibration=self.calibration,
             aggregation=AGGREGATIONS[0],
             num_videos={},
@@ -137,8 +136,15 @@ class Tiny:
         save_checkpoint(ModelLayout(folder), weights, card)
         return ModelLayout(folder)
 
+    @staticmethod
+    def seal(values: dict[str, Any]) -> dict[str, Any]:
+        """The content of a changed card with the ids that it would have had from the beginning."""
+        own = {k: v for k, v in values.items() if k not in ModelCard.model_computed_fields}
+        card = ModelCard.model_validate(own)
+        return own | {name: getattr(card, name) for name in ModelCard.model_computed_fields}
+
     def save_exported_model(self, folder: Path, *, seed: int = 0) -> None:
-        """The same with the ONNX files."""
+        """The same, and its ONNX files in their own place."""
         from tasks.checkpoints.export import ensure_onnx_files
 
         ensure_onnx_files(self.save_model(folder, seed=seed))
@@ -198,7 +204,7 @@ class Tiny:
             if v.label is not None
         ]
         # Here and not above: it imports Prefect, which most tests can do without.
-        from tasks.splits.split import hash_split
+        from tasks.splits.stored import hash_split
 
         write_table(
             layout.split_path, split_rows, SPLIT, metadata={"split_hash": hash_split(split_rows)}

@@ -59,7 +59,7 @@ def reelcheck(
 @pytest.fixture
 def without_onnx_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training writes no ONNX files, which take longer than a tiny training run."""
-    monkeypatch.setattr("flows.train.write_onnx_step", lambda model: None)
+    monkeypatch.setattr("flows.train.make_onnx_step", lambda model: None)
 
 
 @dataclass

@@ -164,8 +164,8 @@ def test_predictions_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"status": "ok", "verdict": None, **values}), encoding="utf-8")
 
-    answer("a", verdict="fake", score=0.9)
-    answer("b", status="no_face")
+    answer("a" * 64, verdict="fake", score=0.9)
+    answer("b" * 64, status="no_face")
     folder = queries.find_newest_results(output)
     assert folder is not None
     (folder / ".c.json.1234.tmp").write_text("half a fi", encoding="utf-8")
@@ -174,7 +174,7 @@ def test_predictions_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None
     assert live.verdicts == {"fake": 1}
     assert not live.read()
     assert live.verdicts == {"fake": 1, "no_face": 1}
-    answer("c", verdict="fake", score=0.8)
+    answer("c" * 64, verdict="fake", score=0.8)
     assert not live.read(num_last=2)
     assert live.verdicts == {"fake": 2, "no_face": 1}
-    assert [row["video_id"] for row in live.last] == ["c", "b"]
+    assert [row["video_id"] for row in live.last] == ["c" * 64, "b" * 64]

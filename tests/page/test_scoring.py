@@ -9,7 +9,7 @@ import pytest
 
 from page.scoring import CheckScorer
 from page.visits import Check, Model, Stage
-from reelcheck.errors import StoreError
+from reelcheck.errors import MismatchError, StoreError
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout
 from storage.schemas import SCORES
@@ -73,6 +73,15 @@ def test_model_stays_loaded_until_others_come(
     loaded = [scorer.load_runtime(check) for check in checks]
     assert loaded[0] is loaded[2]
     assert loaded[0] is not loaded[1]
+
+
+def test_model_that_was_replaced_is_not_used(
+    model: ModelLayout, picture_model: ModelLayout, tmp_path: Path
+) -> None:
+    check = check_of(tmp_path / "a", model, tmp_path / "own")
+    check.model = Model("model", picture_model.path, check.model.card)
+    with pytest.raises(MismatchError, match="replaced by another"):
+        CheckScorer(timeout_seconds=300).load_runtime(check)
 
 
 def test_missing_file_is_named(model: ModelLayout, tmp_path: Path) -> None:

@@ -204,7 +204,8 @@ def test_own_model_is_removed_when_nothing_needs_it_any_more(
     visits = opened()
     visit = visits.begin()
     layout = tiny.save_model(visit.make_folder())
-    own = Model("mine", layout.path, read_card(layout))
+    exports_dir = visit.make_folder()
+    own = Model("mine", layout.path, read_card(layout), exports_dir)
     visit.models.append(own)
     [check] = bring(visits, visit, own, "a")
     with pytest.raises(SourceError, match="wait"):
@@ -214,6 +215,7 @@ def test_own_model_is_removed_when_nothing_needs_it_any_more(
     visits.remove_model(visit, own)
     assert visit.models == []
     assert not own.path.exists()
+    assert not exports_dir.exists()
 
 
 def test_model_of_the_operator_is_never_removed(opened: Opener, known: Model) -> None:

@@ -12,10 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.card import Calibration, ModelCard, PhaseSummary, WeightsSource
+from reelcheck.card import (
+    ABOVE_ONE,
+    TEMPERATURES,
+    Calibration,
+    ModelCard,
+    PhaseSummary,
+    WeightsSource,
+)
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import StoreError, WeightsError
-from reelcheck.settings import settings_hash
 from reelcheck.train_config import DetectorSettings, HeadLayer, TrainSettings
 from storage.checkpoints import read_card, read_champion, save_checkpoint, set_champion
 from storage.layout import ModelLayout, RegistryLayout
@@ -49,13 +55,12 @@ class WritesMarker:
 def make_card(**changes: object) -> ModelCard:
     preprocessing = PreprocessSettings()
     values: dict[str, object] = {
-        "model_id": "0123456789ab",
+        "weights_sha256": "0" * 64,
         "detector": DetectorSettings(transformer=None, head=(HeadLayer(width=8),)),
         "num_members": 2,
         "training": TrainSettings(init_from=Path("/weights/b3.pth")),
         "preprocessing": preprocessing,
-        "preprocessing_hash": settings_hash(preprocessing),
-        "split_hash": "abc",
+        "split_hash": "0" * 12,
         "calibration": Calibration(temperature=1, threshold=0.5, real_below=0.4, fake_from=0.6),
         "aggregation": "worst_track_of_mean_sequence_logits",
         "phases": [PHASE],
@@ -191,22 +196,24 @@ def test_weights_to_bytes_same_weights_same_bytes(seed: int, transposed: bool) -
 
 @settings(deadline=None, max_examples=30)
 @given(
-    numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    temperature=st.floats(*TEMPERATURES),
+    bounds=st.lists(st.floats(0, ABOVE_ONE), min_size=3, max_size=3).map(sorted),
     validation=st.dictionaries(st.text("abc"), st.none() | NUMBERS | st.integers(-5, 5)),
     notes=st.lists(st.text(st.characters(blacklist_categories=["Cs"]))),
     origin=st.sampled_from([{}, IMPORTED]),
 )
 def test_card_comes_back_as_saved(
     tmp_path_factory: pytest.TempPathFactory,
-    numbers: tuple[float, float, float, float],
+    temperature: float,
+    bounds: list[float],
     validation: dict[str, float | int | None],
     notes: list[str],
     origin: dict[str, object],
 ) -> None:
     layout = ModelLayout(tmp_path_factory.mktemp("model"))
-    names = ("temperature", "threshold", "real_below", "fake_from")
+    names = ("real_below", "threshold", "fake_from")
     card = make_card(
-        calibration=dict(zip(names, numbers, strict=True)),
+        calibration={"temperature": temperature, **dict(zip(names, bounds, strict=True))},
         validation=validation,
         notes=notes,
         **origin,
@@ -276,6 +283,14 @@ def test_read_card_damaged_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_champion_none_until_one_is_set(tmp_path: Path) -> None:
     assert read_champion(RegistryLayout(tmp_path / "registry")) is None
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/model", "..", "a/b"])
+def test_champion_that_leads_out_of_the_registry_is_refused(tmp_path: Path, name: str) -> None:
+    registry = RegistryLayout(tmp_path)
+    registry.champion_path.write_text(f"{name}\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="no folder in the registry"):
+        read_champion(registry)
 
 
 def test_champion_is_the_last_one_set(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_answers_of_other_keys_and_videos_have_other_names(tmp_path: Path) -> No
         path(key, video_id)
         for path in (layout.result_path, layout.evidence_path)
         for key in ("k1", "k2")
-        for video_id in ("v1", "v2")
+        for video_id in ("0" * 64, "1" * 64)
     }
     assert len(paths) == 8
 
@@ -131,7 +131,7 @@ def test_files_of_an_evaluation_all_lie_in_its_folder_under_different_names(
         output.report_path,
         output.model_card_path,
         *(output.plot_path(name) for name in ("roc", "scores")),
-        *(output.faces_path(video_id) for video_id in ("v1", "v2")),
+        *(output.faces_path(video_id) for video_id in ("0" * 64, "1" * 64)),
     ]
     assert len(set(paths)) == len(paths)
     # A perturbation's name may hold a slash; its file lies beside the others all the same.

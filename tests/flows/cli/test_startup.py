@@ -13,7 +13,6 @@ import pytest
 
 from reelcheck.card import UNCALIBRATED, ModelCard
 from reelcheck.config import PreprocessSettings
-from reelcheck.settings import settings_hash
 from reelcheck.train_config import DetectorSettings
 from storage.layout import ModelLayout
 
@@ -164,11 +163,10 @@ def write_inputs(folder: Path) -> None:
     (folder / "store" / "0123").mkdir(parents=True)
     (folder / "store" / "0123" / "manifest.parquet").touch()
     card = ModelCard(
-        model_id="0123456789ab",
+        weights_sha256="0" * 64,
         detector=DetectorSettings(),
         training=None,
         preprocessing=PreprocessSettings(),
-        preprocessing_hash=settings_hash(PreprocessSettings()),
         split_hash=None,
         calibration=UNCALIBRATED,
         aggregation="mean_sequence_logit",

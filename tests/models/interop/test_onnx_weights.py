@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from models.interop.onnx_weights import read_onnx_weights
@@ -101,3 +102,20 @@ def test_integers_without_a_scale_are_refused(file: Path, tmp_path: Path) -> Non
     onnx.save(model, small)
     with pytest.raises(WeightsError, match="cannot read weights"):
         read_onnx_weights(small)
+
+
+def test_numbers_that_lie_in_another_file_are_refused(file: Path, tmp_path: Path) -> None:
+    """The file says where: it could be any file of this machine."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(10_000))
+    model = onnx.load(file)
+    tensor = model.graph.initializer[0]
+    size = len(tensor.raw_data)
+    set_external_data(tensor, str(secret), 0, size)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    changed = tmp_path / "inside" / "model.onnx"
+    changed.parent.mkdir()
+    changed.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="lie in another file"):
+        read_onnx_weights(changed)

@@ -16,7 +16,6 @@ from models.network.detector import Detector
 from models.training.inference import score_sequences
 from reelcheck.card import Calibration, ModelCard
 from reelcheck.errors import ExportError, MismatchError, SettingsError, StoreError
-from reelcheck.settings import settings_hash
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.schemas import MANIFEST
@@ -38,12 +37,11 @@ def _one_torch_thread() -> Iterator[None]:
 def save_model(folder: Path, detector: Detector, tiny: Any) -> ModelLayout:
     weights = weights_to_bytes(detector.state_dict())
     card = ModelCard(
-        model_id=sha256(weights).hexdigest()[:12],
+        weights_sha256=sha256(weights).hexdigest(),
         detector=tiny.detector,
         training=tiny.training,
         preprocessing=tiny.preprocessing,
-        preprocessing_hash=settings_hash(tiny.preprocessing),
-        split_hash="split",
+        split_hash="0" * 12,
         calibration=CALIBRATION,
         aggregation=AGGREGATIONS[0],
         num_videos={},

@@ -14,6 +14,7 @@ import pytest
 
 from reelcheck.errors import MismatchError, ReelcheckError, StoreError, WeightsError
 from storage.layout import ModelLayout
+from tasks.checkpoints.exported import locate_exported, read_exported
 from tasks.checkpoints.uploads import prepare_model, take_model
 
 MAX_BYTES = 10_000_000
@@ -42,6 +43,13 @@ def with_card(files: Files, change: Callable[[dict[str, Any]], object]) -> Files
     return {**files, "card.json": json.dumps(card).encode()}
 
 
+def with_sealed_card(files: Files, change: Callable[[dict[str, Any]], object], tiny: Any) -> Files:
+    """The card as it had been if it had said this from the beginning."""
+    card = json.loads(files["card.json"])
+    change(card)
+    return {**files, "card.json": json.dumps(tiny.seal(card)).encode()}
+
+
 def refusal(files: Mapping[Any, bytes] | io.BytesIO, folder: Path) -> ReelcheckError:
     """The error; and nothing but the two files was ever written, in the folder only."""
     archive = files if isinstance(files, io.BytesIO) else zipped(files)
@@ -62,7 +70,7 @@ def test_checkpoint_folder_is_taken_as_it_is(checkpoint: Files, tmp_path: Path, 
 
 
 def test_what_training_leaves_beside_a_model_is_left_out(checkpoint: Files, tmp_path: Path) -> None:
-    beside = {"m/encoder.onnx": b"evil", "m/onnx.json": b"{}", "m/plots/roc.png": b"png"}
+    beside = {"m/log.csv": b"", "m/report.md": b"", "m/plots/roc.png": b"png"}
     ours = {f"m/{name}": content for name, content in checkpoint.items()}
     take_model(zipped(ours | beside), tmp_path / "model", max_bytes=MAX_BYTES)
     assert {p.name for p in (tmp_path / "model").iterdir()} == {"card.json", "model.safetensors"}
@@ -106,7 +114,7 @@ def test_link_or_device_is_refused(checkpoint: Files, tmp_path: Path, kind: int)
 @pytest.mark.parametrize(
     "name",
     [
-        *("setup.py", "model.pkl", "notes.txt", "sub/a.txt"),
+        *("setup.py", "model.pkl", "notes.txt", "sub/a.txt", "encoder.onnx", "onnx.json"),
         *("plots/x.pt", "plots/x.ckpt", "folds/0/weights.bin", "unfinished/x.py"),
     ],
 )
@@ -193,15 +201,17 @@ def test_card_that_is_none_is_refused(checkpoint: Files, tmp_path: Path, card: b
     ("change", "said"),
     [
         (lambda c: c["preprocessing"].update(sampling="telepathy"), "not a model card"),
-        (lambda c: c["preprocessing"].update(margin=1.7), "changed after training"),
-        (lambda c: c["detector"].update(backbone="hf-hub:evil/model"), "no name of a timm model"),
-        (lambda c: c["detector"]["transformer"].update(depth=10_000), "depth = 10,000"),
-        (lambda c: c.update(num_members=1000), "num_members = 1,000"),
-        (lambda c: c.update(model_id="0" * 12), "the card is that of 000000000000"),
+        (lambda c: c["preprocessing"].update(margin=1.7), "changed after the model was made"),
+        (lambda c: c.update(model_id="0" * 32), "it says model_id = '0000"),
         (lambda c: c.update(calibration={"temperature": 1.0}), "not a model card of"),
+        (lambda c: c["calibration"].update(temperature=-1.0), "temperature = -1.0"),
+        (lambda c: c["calibration"].update(temperature=0.0), "temperature = 0.0"),
+        (lambda c: c["calibration"].update(temperature=1e-300), "temperature = 1e-300"),
+        (lambda c: c["calibration"].update(threshold=5.0), "threshold = 5.0"),
+        (lambda c: c["calibration"].update(real_below=0.9, fake_from=0.1), "in this order"),
     ],
 )
-def test_card_that_this_program_cannot_follow_is_refused(
+def test_card_that_was_changed_is_refused(
     checkpoint: Files, tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
 ) -> None:
     error = refusal(with_card(checkpoint, change), tmp_path)
@@ -209,30 +219,49 @@ def test_card_that_this_program_cannot_follow_is_refused(
     assert said in str(error)
 
 
-def test_unknown_face_detector_is_refused(checkpoint: Files, tmp_path: Path) -> None:
-    from reelcheck.config import PreprocessSettings
-    from reelcheck.settings import settings_hash
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["detector"].update(backbone="hf-hub:evil/model"), "no name of a timm model"),
+        (lambda c: c["detector"]["transformer"].update(depth=10_000), "depth = 10,000"),
+        (lambda c: c.update(num_members=50), "num_members = 50"),
+        (lambda c: c.update(weights_sha256="0" * 64), "instead of 000000000000"),
+    ],
+)
+def test_card_that_this_program_cannot_follow_is_refused(
+    checkpoint: Files,
+    tmp_path: Path,
+    tiny: Any,
+    change: Callable[[dict[str, Any]], object],
+    said: str,
+) -> None:
+    error = refusal(with_sealed_card(checkpoint, change, tiny), tmp_path)
+    assert isinstance(error, MismatchError)
+    assert said in str(error)
 
-    def change(card: dict[str, Any]) -> None:
-        card["preprocessing"]["face_model_sha256"] = "0" * 64
-        settings = PreprocessSettings.model_validate(card["preprocessing"])
-        card["preprocessing_hash"] = settings_hash(settings)
 
-    assert "face detector 000000000000" in str(refusal(with_card(checkpoint, change), tmp_path))
+def test_unknown_face_detector_is_refused(checkpoint: Files, tmp_path: Path, tiny: Any) -> None:
+    files = with_sealed_card(
+        checkpoint, lambda c: c["preprocessing"].update(face_model_sha256="0" * 64), tiny
+    )
+    assert "face detector 000000000000" in str(refusal(files, tmp_path))
 
 
 @pytest.mark.slow
 def test_preparing_makes_what_scores_without_torch(checkpoint: Files, tmp_path: Path) -> None:
-    take_model(zipped(checkpoint), tmp_path, max_bytes=MAX_BYTES)
-    prepare_model(tmp_path)
-    assert ModelLayout(tmp_path).encoder_path.exists()
+    card = take_model(zipped(checkpoint), tmp_path / "model", max_bytes=MAX_BYTES)
+    prepare_model(tmp_path / "model", tmp_path / "exports")
+    made = locate_exported(card, tmp_path / "exports")
+    assert read_exported(made, card) is not None
 
 
 @pytest.mark.slow
 def test_weights_of_another_network_are_refused_when_it_is_built(
-    checkpoint: Files, tmp_path: Path
+    checkpoint: Files, tmp_path: Path, tiny: Any
 ) -> None:
-    wider = with_card(checkpoint, lambda c: c["detector"]["transformer"].update(feature_dim=32))
-    take_model(zipped(wider), tmp_path, max_bytes=MAX_BYTES)
+    wider = with_sealed_card(
+        checkpoint, lambda c: c["detector"]["transformer"].update(feature_dim=32), tiny
+    )
+    take_model(zipped(wider), tmp_path / "model", max_bytes=MAX_BYTES)
     with pytest.raises(WeightsError, match="not those of the network"):
-        prepare_model(tmp_path)
+        prepare_model(tmp_path / "model", tmp_path / "exports")

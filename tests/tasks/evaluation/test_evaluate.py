@@ -315,8 +315,9 @@ def test_copy_of_what_was_learned_from_is_known_by_its_looks_in_another_split(
     learned[0][what] = [known]
     write_table(model.learned_path, learned, LEARNED)
     # The store was divided anew; by ids nothing is on two sides.
-    split_rows = read_rows(layout.split_path, SPLIT)
-    write_table(layout.split_path, split_rows, SPLIT, metadata={"split_hash": "another"})
+    first, *others = read_rows(layout.split_path, SPLIT)
+    rows = [{**first, "component": "another"}, *others]
+    write_table(layout.split_path, rows, SPLIT, metadata=read_metadata(layout.split_path))
     if is_alike:
         with pytest.raises(MismatchError, match=r"1 of these videos .* for example test/3\.mp4"):
             evaluate(layout, model)

@@ -231,7 +231,7 @@ def test_labels_of_a_video_have_changed_and_all_are_predicted_again(
     assert (row["score"] is None) == ("status" in changes)
 
 
-@pytest.mark.parametrize("changes", [{"temperature": 5.0}, {"threshold": 0.9}])
+@pytest.mark.parametrize("changes", [{"temperature": 5.0}, {"threshold": 0.6}])
 def test_another_calibration_of_the_same_weights_predicts_again(
     model: ModelLayout, answer: Answer, changes: dict[str, float]
 ) -> None:

@@ -67,9 +67,14 @@ def report(tmp_path: Path, tiny: Any, model_of: ModelOf) -> Callable[..., Any]:
         layout = tiny.write_store(tmp_path / "store", [*learned, *tested])
         model = model_of(tmp_path / "model", layout)
         card = read_card(model)
+        moved = card.calibration.model_copy(update=calibration)
+        band = {
+            "real_below": min(moved.real_below, moved.threshold),
+            "fake_from": max(moved.fake_from, moved.threshold),
+        }
         changes = {
             "notes": (NOTE,),
-            "calibration": card.calibration.model_copy(update=calibration),
+            "calibration": moved.model_copy(update=band),
             "num_videos": {"train": {"real": 4, "fake": 4}},
         }
         card = card.model_copy(update=changes)
@@ -134,7 +139,7 @@ def test_hardest_mistakes_are_shown_the_farthest_from_the_threshold_first(
     assert shown == [row["path"] for row in wrong[:NUM_MISTAKES]]
     assert len(wrong) == NUM_MISTAKES + 2
     faces = {output.faces_path(rows[path]["video_id"]) for path in shown}
-    assert set(output.faces_path("x").parent.iterdir()) == faces
+    assert set(output.faces_path("0" * 64).parent.iterdir()) == faces
     for path in faces:
         assert path.read_bytes().startswith(b"\xff\xd8")
 

@@ -12,7 +12,6 @@ from judged_faces import CALIBRATION
 from models.metrics.aggregation import AGGREGATIONS
 from reelcheck.card import ModelCard
 from reelcheck.config import RunSettings
-from reelcheck.settings import settings_hash
 from storage.layout import ModelLayout
 from tasks.scoring.score import ScoreRequest
 
@@ -56,11 +55,10 @@ def request_of(inbox: Path, model: ModelLayout) -> Callable[..., ScoreRequest]:
 def card(tiny: Any) -> ModelCard:
     preprocessing = tiny.preprocessing.model_copy(update={"crop_pixels": 104, "margin": 1.3})
     return ModelCard(
-        model_id="m",
+        weights_sha256="0" * 64,
         detector=tiny.detector,
         training=None,
         preprocessing=preprocessing,
-        preprocessing_hash=settings_hash(preprocessing),
         split_hash=None,
         calibration=CALIBRATION,
         aggregation=AGGREGATIONS[0],

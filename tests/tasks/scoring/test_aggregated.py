@@ -9,7 +9,6 @@ from models.interop.runtime import Engine, Floats, SequencePrediction
 from models.metrics.aggregation import AGGREGATIONS
 from reelcheck.card import Aggregation, ModelCard
 from reelcheck.records import RGB, CropSequence, VideoResult
-from reelcheck.settings import settings_hash
 from reelcheck.status import Status
 from tasks.scoring.predict import predict_videos
 
@@ -60,11 +59,10 @@ def test_rules_of_these_tests_are_all_there_are() -> None:
 @pytest.mark.parametrize("rule", AGGREGATIONS)
 def test_rule_of_the_card_decides_over_track_and_video(tiny: Any, rule: Aggregation) -> None:
     card = ModelCard(
-        model_id="m",
+        weights_sha256="0" * 64,
         detector=tiny.detector,
         training=None,
         preprocessing=tiny.preprocessing,
-        preprocessing_hash=settings_hash(tiny.preprocessing),
         split_hash=None,
         calibration=tiny.calibration,
         aggregation=rule,

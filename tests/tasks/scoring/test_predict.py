@@ -205,7 +205,7 @@ def test_row_of_a_judged_video_fits_the_table(tmp_path: Path, card: ModelCard) -
     ]
     row = in_table(row_of(sequences, np.linspace(-3, 3, 21).tolist(), card), tmp_path)
     assert {name for name, value in row.items() if value is None} == NULL_WHERE_OK
-    assert (row["status"], row["video_id"], row["model_id"]) == ("ok", VIDEO_ID, "m")
+    assert (row["status"], row["video_id"], row["model_id"]) == ("ok", VIDEO_ID, card.model_id)
     assert row["preprocessing_hash"] == card.preprocessing_hash
     for name in ("threshold", "real_below", "fake_from"):
         assert row[name] == getattr(CALIBRATION, name)

@@ -16,7 +16,8 @@ from storage.layout import locate_preprocessed
 from storage.schemas import SPLIT, VIDEOS
 from storage.tables import read_metadata, read_rows, write_table
 from tasks.splits.near_duplicates import Likeness
-from tasks.splits.split import assign_splits, count_splits, hash_split, split_store
+from tasks.splits.split import assign_splits, count_splits, split_store
+from tasks.splits.stored import hash_split
 from tasks.splits.ties import connect_files, find_ties
 
 

@@ -59,12 +59,11 @@ def result_of(
     labels = np.zeros(num_videos, int) if one_label else np.arange(num_videos) % 2
     scores = 1 / (1 + np.exp(-rng.normal(2.0 * labels - 1, 1.2)))
     card = ModelCard(
-        model_id="abc123def456",
+        weights_sha256="0" * 64,
         detector=DetectorSettings(),
         num_members=num_folds,
         training=TrainSettings(recipe=recipe),
         preprocessing=PreprocessSettings(),
-        preprocessing_hash="0123456789ab",
         split_hash="ba9876543210",
         calibration=CALIBRATION,
         aggregation="worst_track_of_mean_sequence_logits",

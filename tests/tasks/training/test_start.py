@@ -10,7 +10,7 @@ from torch import Tensor
 from wheels import write_wheel
 
 from models.network.detector import Detector, join_members
-from reelcheck.errors import SettingsError, WeightsError
+from reelcheck.errors import MismatchError, SettingsError, WeightsError
 from reelcheck.train_config import DetectorSettings
 from reelcheck.weights.catalogue import CatalogueEntry, WheelSource, load_catalogue
 from storage.weights import read_weights, weights_to_bytes
@@ -207,3 +207,12 @@ def test_pretrained_that_nobody_gives_names_all_remedies(
 
 def test_random_weights_have_no_origin(tiny: Any) -> None:
     assert find_initial_weights(tiny.training) is None
+
+
+def test_model_whose_weights_were_changed_is_no_start(tmp_path: Path, tiny: Any) -> None:
+    model, other = tiny.save_model(tmp_path / "one"), tiny.save_model(tmp_path / "two", seed=1)
+    settings = tiny.training.model_copy(update={"init_from": model.path})
+    assert find_initial_weights(settings) is not None
+    model.weights_path.write_bytes(other.weights_path.read_bytes())
+    with pytest.raises(MismatchError, match="not the weights"):
+        find_initial_weights(settings)

@@ -92,7 +92,7 @@ def test_report_is_of_this_model_and_shows_its_pictures(
 def test_card_says_what_the_model_was_made_from(
     layout: StoreLayout, model: ModelLayout, card: ModelCard, tiny: Any
 ) -> None:
-    assert card.model_id == sha256(model.weights_path.read_bytes()).hexdigest()[:12]
+    assert card.weights_sha256 == sha256(model.weights_path.read_bytes()).hexdigest()
     assert (card.training, card.detector) == (tiny.training, tiny.detector)
     assert (card.num_members, card.source) == (1, None)
     assert card.preprocessing_hash == layout.preprocessing_hash
@@ -219,7 +219,7 @@ def test_test_videos_influence_nothing(model: ModelLayout, tiny: Any, tmp_path: 
     layout = tiny.write_store(tmp_path / "store", videos)
     card = train(layout, ModelLayout(tmp_path / "model"), tiny.training)
     known = read_card(model)
-    assert (card.model_id, card.calibration) == (known.model_id, known.calibration)
+    assert (card.weights_sha256, card.calibration) == (known.weights_sha256, known.calibration)
 
 
 def test_labels_of_given_test_videos_change_nothing_that_is_learned_or_fitted(
@@ -253,7 +253,8 @@ def test_labels_of_given_test_videos_change_nothing_that_is_learned_or_fitted(
 
 def test_card_is_plain_json_that_reads_back_the_same(model: ModelLayout, card: ModelCard) -> None:
     loaded = json.loads(model.card_path.read_text(encoding="utf-8"))
-    assert ModelCard.model_validate(loaded) == card
+    assert loaded["model_id"] == card.model_id
+    assert read_card(model) == card
     assert loaded["aggregation"] == "worst_track_of_mean_sequence_logits"
 
 
