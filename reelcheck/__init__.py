@@ -10,6 +10,7 @@ records.py        frozen records that stages pass on
 status.py         statuses of an input file
 errors.py         every exception that a user can cause
 locations.py      a path or a URL
+reading.py        reading of input files: limits, and proof of the content
 sources.py        which video the label ``source`` names
 perturbations.py  changes of a video before detection
 progress.py       the progress bar

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from storage.outputs import ScoreLayout
 from storage.rows import PredictionRow, ScoreCsvRow, ScoreRow
 from storage.schemas import SCORES, SCORES_CSV, STAGES
 from storage.tables import Row, read_rows, write_csv, write_table
+from tasks.intake.contents import hash_here
 from tasks.intake.discover import HashFiles, find_files, identify
 from tasks.intake.inputs import find_inputs, keep_settled, sample_files
 from tasks.intake.shards import find_contents, make_shards
@@ -86,7 +88,7 @@ def score_files(
         request: what to do.
         on_row: called with each file's path and prediction.
         score_shards: scores shards and leaves a prediction for each content in the output.
-        hash_files: see ``identify``.
+        hash_files: see ``identify``; None: this process reads them, within the request's limits.
         runtime: the request's model, where it is loaded already.
 
     Raises:
@@ -103,6 +105,7 @@ def score_files(
         scorer = open_scorer(layout, output, request.score_settings, runtime)
         with hold_run_lock(output):
             _remove_temporaries(scorer)
+            hash_files = hash_files or partial(hash_here, run=request.run)
             files = identify(files, _read_known(output), hash_files=hash_files)
             contents = find_contents(files)
             predictions = _read_predictions(scorer, contents)
