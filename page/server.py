@@ -111,7 +111,12 @@ def _make_judge(settings: PageSettings) -> Judge:
             if not made:
                 from page.scoring import CheckScorer
 
-                made.append(CheckScorer(timeout_seconds=settings.timeout_seconds))
+                made.append(
+                    CheckScorer(
+                        timeout_seconds=settings.timeout_seconds,
+                        allow_private_addresses=settings.allow_private_addresses,
+                    )
+                )
         return made[0](check, advance)
 
     return judge

@@ -11,6 +11,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.checks import find_model
+from flows.cli.options import PrivateOption
 from reelcheck.errors import SettingsError
 from reelcheck.locations import is_url
 
@@ -44,6 +45,7 @@ def page(
             help="Visitors may name any file and URL that this machine can read.",
         ),
     ] = False,
+    allow_private_addresses: PrivateOption = False,
 ) -> None:
     """Serve a web page: check files, bring a model, browse results, see runs.
 
@@ -63,6 +65,7 @@ def page(
         results=tuple(path.resolve() for path in results or []),
         max_upload_mb=max_upload_mb,
         allow_paths=allow_paths,
+        allow_private_addresses=allow_private_addresses,
     )
     console.print(f"page: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
     server = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments

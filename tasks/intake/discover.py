@@ -1,8 +1,9 @@
 """Find every file under a source and name its content.
 
 - Every file becomes a row, also a file that is no video: nothing is lost silently.
-- The content is hashed once; as with make and rsync, a file with the same size and modification
-  time as last time is taken to be the same.
+- The content is hashed once: a file with the same size and times as last time is taken to be the
+  same. Its ``ctime_ns`` cannot be set back by a user who may write to the file, so that no other
+  content gets the answer of an earlier one.
 """
 
 import hashlib
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from reelcheck.config import DatasetLayout, RunSettings
 from reelcheck.errors import SourceError, StoreError
 from reelcheck.locations import FileRow, is_url, is_web_url
 from reelcheck.records import InputFile
-from reelcheck.status import Status
+from reelcheck.status import RETRIED, Status
 from storage.layout import StoreLayout
 from storage.object_store.objects import ObjectFolder
 from storage.refusals import require_one_kind_of_labels, require_source
@@ -27,8 +29,12 @@ from tasks.intake.contents import hash_here
 from tasks.intake.dataset_layouts import label_by_layout
 from tasks.intake.labels import label_files
 
+_VersionColumn = Literal["root", "path", "size_bytes", "mtime_ns", "ctime_ns"]
 HashFiles = Callable[[Sequence[InputFile]], list[InputFile]]
 """Gives the files in their order with the hashes of their contents."""
+
+
+_VERSION: tuple[_VersionColumn, ...] = ("root", "path", "size_bytes", "mtime_ns", "ctime_ns")
 
 
 class KnownFileRow(FileRow):
@@ -37,6 +43,8 @@ class KnownFileRow(FileRow):
     video_id: str | None
     size_bytes: int | None
     mtime_ns: int | None
+    ctime_ns: int | None
+    status: str
 
 
 def discover(
@@ -90,16 +98,18 @@ def identify(
         hash_files: reads the files that are not known; None: this process does, within the
             default limits.
     """
-    # A web server gives no times: what it sends may be another video each time.
-    known_ids: dict[tuple[str, str, int | None, int | None], str | None] = {
-        (row["root"], row["path"], row["size_bytes"], row["mtime_ns"]): row["video_id"]
+    # A web server gives no times: what it sends may be another video each time. A file that could
+    # not be read may have been another one already when its id was found.
+    known_ids = {
+        tuple(row[name] for name in _VERSION): row["video_id"]
         for row in known
-        if row["mtime_ns"] is not None
+        if row["mtime_ns"] is not None and row["status"] not in RETRIED
     }
-    versions = [(file.root, file.path, file.size_bytes, file.mtime_ns) for file in files]
     known_files = [
-        replace(file, video_id=known_ids.get(version))
-        for file, version in zip(files, versions, strict=True)
+        file
+        if file.status is not None
+        else replace(file, video_id=known_ids.get(tuple(getattr(file, n) for n in _VERSION)))
+        for file in files
     ]
     unread = [file for file in known_files if file.video_id is None and file.status is None]
     hashed = iter((hash_files or partial(hash_here, run=RunSettings()))(unread))
@@ -212,7 +222,9 @@ def _describe(root: Path, path: Path) -> InputFile:
         return replace(file, status=Status.UNREADABLE, reason=reason)
     if not stat.S_ISREG(info.st_mode):
         return replace(file, status=Status.UNREADABLE, reason="not a regular file")
-    file = replace(file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+    file = replace(
+        file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns
+    )
     if info.st_size == 0:
         # Not opened: in /proc, files of this size can be read without end.
         empty = hashlib.sha256().hexdigest()

@@ -151,6 +151,8 @@ def _describe_known(row: NormalisedRow, root: str) -> KnownFileRow:
         "video_id": row["video_id"],
         "size_bytes": row["size_bytes"],
         "mtime_ns": row["mtime_ns"],
+        "ctime_ns": row["ctime_ns"],
+        "status": row["status"],
     }
 
 
@@ -284,5 +286,6 @@ def _make_row(file: InputFile, outcome: _Outcome, target: str, profile: str) -> 
         "video_id": file.video_id,
         "size_bytes": file.size_bytes,
         "mtime_ns": file.mtime_ns,
+        "ctime_ns": file.ctime_ns,
         "profile": profile,
     }

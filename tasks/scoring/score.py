@@ -181,7 +181,7 @@ def _make_row(
             "model_id": card.model_id,
             "preprocessing_hash": card.preprocessing_hash,
         }
-    known = ("root", "path", "video_id", "size_bytes", "mtime_ns")
+    known = ("root", "path", "video_id", "size_bytes", "mtime_ns", "ctime_ns")
     return SCORES.complete({**prediction, **{name: getattr(file, name) for name in known}})
 
 
