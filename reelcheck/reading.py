@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import TypeAlias
 
 from reelcheck.errors import VideoError
 from reelcheck.status import Status
@@ -24,6 +25,9 @@ PATIENCE_SECONDS = 30.0
 """Time in which an input may give nothing."""
 _MIN_BYTES_PER_SECOND = 50_000
 """An input that stays slower, apart from the patience, is given up: so a short one is soon."""
+_TICK_SECONDS = 0.02
+"""More than the time between two ticks of Linux's clock for files, 1 to 10 ms."""
+_Version: TypeAlias = tuple[int, ...]
 _OPEN_FLAGS = os.O_RDONLY | sum(
     # Without waiting for the writer of a pipe. Not every system has every flag.
     getattr(os, name, 0)
@@ -136,7 +140,7 @@ def hash_file(path: Path, reading: Reading) -> str:
             meanwhile.
     """
     with open_regular(path) as file:
-        return _hash_open_file(file, reading)
+        return _hash_open_file(file, reading)[0]
 
 
 @contextmanager
@@ -158,8 +162,8 @@ def hold_content(path: Path, video_id: str, limits: ReadLimits) -> Iterator[Path
             nothing of it must be used.
     """
     with open_regular(path) as file:
-        before = _describe_version(os.fstat(file.fileno()))
-        if _hash_open_file(file, Reading(limits)) != video_id:
+        digest, version = _hash_open_file(file, Reading(limits))
+        if digest != video_id:
             raise _make_change_error()
         held = Path(f"/proc/self/fd/{file.fileno()}")
         if not held.exists():  # another system
@@ -167,12 +171,13 @@ def hold_content(path: Path, video_id: str, limits: ReadLimits) -> Iterator[Path
         try:
             yield held
         finally:
-            if not _is_version(held, before):
+            if not _is_version(held, version):
                 raise _make_change_error()
 
 
-def _hash_open_file(file: FileIO, reading: Reading) -> str:
-    info = os.fstat(file.fileno())
+def _hash_open_file(file: FileIO, reading: Reading) -> tuple[str, _Version]:
+    """Compute the hash of the content, and the version of the file that has it."""
+    info = _wait_for_tick(file)
     reading.require_size(info.st_size)
     digest, remaining = hashlib.sha256(), info.st_size
     buffer = memoryview(bytearray(min(_BLOCK_BYTES, info.st_size)))
@@ -183,19 +188,29 @@ def _hash_open_file(file: FileIO, reading: Reading) -> str:
             reading.advance(num_bytes)
     except OSError as error:
         raise make_unreadable(f"cannot be read: {error.strerror}") from error
-    if _describe_version(os.fstat(file.fileno())) != _describe_version(info):
+    version = _describe_version(info)
+    if _describe_version(os.fstat(file.fileno())) != version:
         raise _make_change_error()
     if remaining:
         raise make_unreadable(f"gave {info.st_size - remaining} bytes of {info.st_size}")
-    return digest.hexdigest()
+    return digest.hexdigest(), version
 
 
-def _describe_version(info: os.stat_result) -> tuple[int, ...]:
+def _wait_for_tick(file: FileIO) -> os.stat_result:
+    """Wait until the next change of a file will have another time than the last one had."""
+    info = os.fstat(file.fileno())
+    if 0 <= time.time_ns() - info.st_ctime_ns < _TICK_SECONDS * 1e9:
+        time.sleep(_TICK_SECONDS)
+        info = os.fstat(file.fileno())
+    return info
+
+
+def _describe_version(info: os.stat_result) -> _Version:
     """Describe which file this is, and its last change."""
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def _is_version(path: Path, version: tuple[int, ...]) -> bool:
+def _is_version(path: Path, version: _Version) -> bool:
     try:
         return _describe_version(path.stat()) == version
     except OSError:
