@@ -43,7 +43,7 @@ async def _read(url: str, take: Callable[[bytes], object], reading: Reading) -> 
     limits = reading.limits
     make_socket = partial(_make_socket, allow_private_addresses=limits.allow_private_addresses)
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(socket_factory=make_socket),
+        connector=aiohttp.TCPConnector(socket_factory=make_socket, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
             total=limits.max_seconds, sock_connect=_CONNECT_SECONDS, sock_read=PATIENCE_SECONDS

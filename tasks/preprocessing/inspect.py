@@ -166,7 +166,7 @@ def _read_stills(
             return _read_apart(path, row["video_id"], frames, settings, run), None
     except VideoError as error:
         if error.status is Status.UNREADABLE:
-            return [], f"the file is not as it was ({error.reason}): crops only"
+            return [], f"the file has another content now, or none ({error.reason}): crops only"
         return [], f"the frames cannot be read ({error.reason}): crops only"
     except (OSError, StoreError) as error:
         reason = getattr(error, "strerror", None) or error
