@@ -6,7 +6,6 @@
   content gets the answer of an earlier one.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -227,9 +226,7 @@ def _describe(root: Path, path: Path) -> InputFile:
     )
     if info.st_size == 0:
         # Not opened: in /proc, files of this size can be read without end.
-        empty = hashlib.sha256().hexdigest()
-        reason = "empty file (0 bytes)"
-        return replace(file, video_id=empty, status=Status.UNSUPPORTED, reason=reason)
+        return replace(file, status=Status.UNSUPPORTED, reason="empty file (0 bytes)")
     return file
 
 

@@ -6,8 +6,7 @@ The change is made at a known moment, by the function that hashes or by the deco
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,20 +35,20 @@ from pathlib import Path
 from tasks.faces import worker
 from tasks.faces.worker import _extract
 
-def change_and_extract(path, *arguments, **options):
-    plan = Path(__file__).with_name("plan").read_text().splitlines()
-    kind, target, other = plan
-    if kind == "exchange":
-        Path(other).replace(target)
-    else:
-        with Path(target).open("r+b") as file:
-            file.write(Path(other).read_bytes())
-    return _extract(path, *arguments, **options)
+def work(location, *arguments, **options):
+    target = Path(location)
+    other = target.parents[1] / "others" / target.name
 
+    def change_and_extract(path, *arguments, **options):
+        if target.stem == "exchange":
+            other.replace(target)
+        else:
+            with target.open("r+b") as file:
+                file.write(other.read_bytes())
+        return _extract(path, *arguments, **options)
 
-def work(*arguments, **options):
     worker._extract = change_and_extract
-    return worker.extract_one(*arguments, **options)
+    return worker.extract_one(location, *arguments, **options)
 """
 
 
@@ -59,23 +58,21 @@ def layout(tmp_path: Path) -> StoreLayout:
 
 
 @pytest.fixture
-def videos(tmp_path: Path, face_video: Path) -> Path:
-    """A folder with one video, which shows a face."""
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    (folder / "target.mp4").write_bytes(face_video.read_bytes())
-    return folder
+def videos(tmp_path: Path, face_video: Path, faceless_video: Path) -> Path:
+    """A folder with a video for each change, which shows a face.
 
-
-@pytest.fixture
-def other(tmp_path: Path, face_video: Path, faceless_video: Path) -> Path:
-    """Another video of the same size, which shows none."""
-    content, size = faceless_video.read_bytes(), face_video.stat().st_size
-    missing = size - len(content)
-    assert missing >= 8
-    path = tmp_path / "other.mp4"
-    path.write_bytes(content + missing.to_bytes(4) + b"free" + bytes(missing - 8))
-    return path
+    The folder ``others`` beside it holds a video of the same name and size that shows none.
+    """
+    for number, name in enumerate(CHANGES):
+        showing = face_video.read_bytes() + b"\0\0\0\x0cfree" + number.to_bytes(4)
+        empty = faceless_video.read_bytes()
+        missing = len(showing) - len(empty)
+        assert missing >= 12
+        fill = missing.to_bytes(4) + b"free" + number.to_bytes(4) + bytes(missing - 12)
+        for folder, content in {"videos": showing, "others": empty + fill}.items():
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{name}.mp4").write_bytes(content)
+    return tmp_path / "videos"
 
 
 def exchange(target: Path, other: Path) -> None:
@@ -93,6 +90,9 @@ def overwrite(target: Path, other: Path) -> None:
 def link(target: Path, other: Path) -> None:
     target.unlink()
     target.hardlink_to(other)
+
+
+CHANGES = {"exchange": exchange, "overwrite": overwrite, "link": link}
 
 
 def find(source: Path, layout: StoreLayout) -> list[InputFile]:
@@ -117,61 +117,56 @@ def extract(
     return results
 
 
-@pytest.mark.parametrize("change", [exchange, overwrite, link])
 def test_file_that_changed_after_it_was_hashed_has_no_result_and_is_tried_again(
-    videos: Path,
-    other: Path,
-    layout: StoreLayout,
-    face_model: Path,
-    change: Callable[[Path, Path], None],
+    videos: Path, layout: StoreLayout, face_model: Path
 ) -> None:
     def hash_and_change(files: Sequence[InputFile]) -> list[InputFile]:
         named = hash_contents(files, RUN)
-        change(videos / "target.mp4", other)
+        for name, change in CHANGES.items():
+            change(videos / f"{name}.mp4", videos.with_name("others") / f"{name}.mp4")
         return named
 
     files = discover(videos, layout, labels=None, exclude=None, hash_files=hash_and_change)
-    old_id, new_id = files[0].video_id or "", None
-    [result] = extract(files, layout, face_model).values()
-    assert (result.video_id, result.status, result.reason) == (old_id, Status.UNREADABLE, CHANGED)
-    assert result.sequences == ()
-    [again] = find(videos, layout)
-    new_id = again.video_id or ""
-    assert new_id != old_id
-    assert extract([again], layout, face_model)[new_id].status is Status.NO_FACE
-    # An honest copy of the first content is looked at by itself.
-    [known] = extract([replace(files[0], path="x.mp4")], layout, face_model).values()
-    assert known.status is Status.UNREADABLE
+    results = extract(files, layout, face_model)
+    assert results.keys() == {file.video_id for file in files}
+    assert {(r.status, r.reason, r.sequences) for r in results.values()} == {
+        (Status.UNREADABLE, CHANGED, ())
+    }
+    again = find(videos, layout)
+    assert {file.video_id for file in again}.isdisjoint(results)
+    assert {r.status for r in extract(again, layout, face_model).values()} == {Status.NO_FACE}
+    # Nor is it an answer for an honest copy of the first content.
+    [shard] = plan_shards(files, layout, shard_size=8)
+    assert set(shard.video_ids) == results.keys()
 
 
-@pytest.mark.parametrize("kind", ["exchange", "overwrite"])
 def test_file_that_changes_while_it_is_decoded_has_no_result(
     tmp_path: Path,
     videos: Path,
-    other: Path,
     layout: StoreLayout,
     face_model: Path,
     monkeypatch: pytest.MonkeyPatch,
-    kind: str,
 ) -> None:
+    (videos / "link.mp4").unlink()
     (tmp_path / "late_change.py").write_text(LATE_CHANGE, encoding="utf-8")
-    (tmp_path / "plan").write_text(f"{kind}\n{videos / 'target.mp4'}\n{other}", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "late_change", raising=False)
     module = importlib.import_module("late_change")
     monkeypatch.setattr("tasks.preprocessing.decode_pool.extract_one", module.work)
-    [result] = extract(find(videos, layout), layout, face_model).values()
-    assert (result.status, result.reason, result.sequences) == (Status.UNREADABLE, CHANGED, ())
+    results = extract(find(videos, layout), layout, face_model)
+    assert len(results) == 2
+    assert {(r.status, r.reason, r.sequences) for r in results.values()} == {
+        (Status.UNREADABLE, CHANGED, ())
+    }
 
 
-def test_video_of_another_content_is_not_normalised(
-    videos: Path, other: Path, tmp_path: Path
-) -> None:
+def test_video_of_another_content_is_not_normalised(videos: Path, tmp_path: Path) -> None:
     target = tmp_path / "out" / "a.mp4"
     limits = ReadLimits(max_bytes=10**9, max_seconds=60)
-    write = partial(reencode_one, videos / "target.mp4")
+    path = videos / "link.mp4"
+    write = partial(reencode_one, path)
     with pytest.raises(VideoError, match=CHANGED):
-        write(sha256_of(other), target, NormaliseSettings(), limits)
+        write(sha256_of(videos / "exchange.mp4"), target, NormaliseSettings(), limits)
     assert not target.exists()
-    write(sha256_of(videos / "target.mp4"), target, NormaliseSettings(), limits)
+    write(sha256_of(path), target, NormaliseSettings(), limits)
     assert target.exists()
