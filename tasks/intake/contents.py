@@ -106,7 +106,7 @@ class _Readers:
         """Find the files whose threads hang: each with that status, and its position."""
         return [
             (index, _mark_unreadable(file, reason))
-            for index, (file, reading) in list(self._at_work.items())
+            for index, (file, reading) in self._at_work.copy().items()  # threads add to it
             if (reason := reading.describe_delay(grace_seconds=_GRACE_SECONDS)) is not None
         ]
 

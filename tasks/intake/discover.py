@@ -126,13 +126,14 @@ def find_files(source: str | Path, *, exclude: Path | None = None) -> list[Input
     video per process, and machines need no common disk.
 
     Args:
-        source: folder, file or URL of any store that fsspec knows; credentials come from the
-            environment, as fsspec's packages take them.
+        source: folder, file, URL in an object store, or URL of one file of a web server;
+            credentials come from the environment, as fsspec's packages take them.
         exclude: a folder of our own output, to be skipped when it lies inside the source.
 
     Raises:
         SourceError: the source does not exist or is the folder to exclude; the object store is
-            unknown, needs another package, or holds nothing under that URL.
+            unknown, needs another package, or holds nothing under that URL; a URL of a web server
+            names no file.
     """
     require_source(source)
     if is_url(source):
