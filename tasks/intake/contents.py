@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from reelcheck.config import RunSettings
 from reelcheck.cores import count_cores
@@ -24,7 +23,8 @@ from reelcheck.status import Status
 from storage.object_store.objects import read_object
 
 _MIN_THREADS = 4
-_LOOK_SECONDS = 1.0
+"""Threads that there may be on any machine: they wait for disks and servers, not for a core."""
+_LOOK_SECONDS = 0.05
 _GRACE_SECONDS = 5.0
 """Time that a thread has to notice by itself that its file takes too long."""
 
@@ -49,50 +49,55 @@ def hash_contents(
         on_file: called when a file is done.
     """
     readers = _Readers(files, run.read_limits)
-    named: dict[int, InputFile] = {}
+    num_told = 0
     try:
-        while len(named) < len(files):
-            for index, file in readers.take():
-                named[index] = file
+        while num_told < len(files):
+            num_done = readers.wait()
+            for _ in range(num_done - num_told):
                 on_file()
+            num_told = num_done
     finally:
         readers.stop()
-    return [named[index] for index in range(len(files))]
+    return [readers.named[index] for index in range(len(files))]
 
 
 class _Readers:
-    """Threads that read files side by side.
+    """Threads that read files: one, and more while files take long.
+
+    Many threads that read small files cost several times the work itself.
 
     Args:
         files: what is to be read.
         limits: of each file.
+
+    Attributes:
+        named: files that are done, by their positions.
     """
 
     def __init__(self, files: Sequence[InputFile], limits: ReadLimits) -> None:
+        self.named: dict[int, InputFile] = {}
         self._limits = limits
+        self._num_files = len(files)
         self._waiting = deque(enumerate(files))
         self._at_work: dict[int, tuple[InputFile, Reading]] = {}
-        self._done: SimpleQueue[tuple[int, InputFile]] = SimpleQueue()
-        for _ in range(min(len(files), max(_MIN_THREADS, count_cores()))):
-            self._start_thread()
+        self._seen_at_work: set[int] = set()
+        self._are_all_done = threading.Event()
 
-    def take(self) -> list[tuple[int, InputFile]]:
-        """Take files that are done, with their positions; wait a moment for the first."""
-        finished = self._find_overdue()
-        for _ in finished:
-            self._start_thread()
-        with suppress(Empty):
-            finished.append(self._done.get(timeout=_LOOK_SECONDS))
-        # A file that was given up may come in the end.
-        return [item for item in finished if self._at_work.pop(item[0], None) is not None]
+    def wait(self) -> int:
+        """Wait a moment, or until all files are done; count those that are."""
+        self._give_up_overdue()
+        # All that are at work were so a moment ago: others must not wait for them.
+        at_work = set(self._at_work.copy())
+        if at_work <= self._seen_at_work and len(at_work) < max(_MIN_THREADS, count_cores()):
+            # A thread that hangs in a call of the system must not keep the process from ending.
+            threading.Thread(target=self._work, name="read", daemon=True).start()
+        self._seen_at_work = at_work
+        self._are_all_done.wait(_LOOK_SECONDS)
+        return len(self.named)
 
     def stop(self) -> None:
         """Begin with no other file."""
         self._waiting.clear()
-
-    def _start_thread(self) -> None:
-        # A thread that hangs in a call of the system must not keep the process from ending.
-        threading.Thread(target=self._work, name="read", daemon=True).start()
 
     def _work(self) -> None:
         with suppress(IndexError):  # no file is left
@@ -100,15 +105,21 @@ class _Readers:
                 index, file = self._waiting.popleft()
                 reading = Reading(self._limits)
                 self._at_work[index] = file, reading
-                self._done.put((index, _hash_one(file, reading)))
+                self._finish(index, _hash_one(file, reading))
 
-    def _find_overdue(self) -> list[tuple[int, InputFile]]:
-        """Find the files whose threads hang: each with that status, and its position."""
-        return [
-            (index, _mark_unreadable(file, reason))
-            for index, (file, reading) in self._at_work.copy().items()  # threads add to it
-            if (reason := reading.describe_delay(grace_seconds=_GRACE_SECONDS)) is not None
-        ]
+    def _finish(self, index: int, file: InputFile) -> None:
+        # A file that was given up may come in the end; the first word counts.
+        self.named.setdefault(index, file)
+        self._at_work.pop(index, None)
+        if len(self.named) == self._num_files:
+            self._are_all_done.set()
+
+    def _give_up_overdue(self) -> None:
+        """Leave the files whose threads hang; each gets that status."""
+        for index, (file, reading) in self._at_work.copy().items():  # threads change it
+            reason = reading.describe_delay(grace_seconds=_GRACE_SECONDS)
+            if reason is not None:
+                self._finish(index, _mark_unreadable(file, reason))
 
 
 def _hash_one(file: InputFile, reading: Reading) -> InputFile:
