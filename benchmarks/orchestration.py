@@ -149,7 +149,7 @@ def read_cpu_seconds(pid: int) -> float:
 def run_plain(source: str, store: str, shard_size: int) -> dict[str, float]:
     """The steps of the flow, called as what they are."""
     from reelcheck.config import PreprocessSettings, RunSettings  # noqa: PLC0415
-    from reelcheck.cores import measure_cpu_seconds  # noqa: PLC0415
+    from reelcheck.processes import measure_cpu_seconds  # noqa: PLC0415
     from reelcheck.settings import settings_hash  # noqa: PLC0415
     from storage.layout import locate_preprocessed  # noqa: PLC0415
     from tasks.faces.detection.weights import hash_configured_face_model  # noqa: PLC0415
@@ -184,7 +184,7 @@ def run_flow(source: str, store: str, shard_size: int) -> dict[str, float]:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     from flows.preprocess import preprocess  # noqa: PLC0415
     from reelcheck.config import RunSettings  # noqa: PLC0415
-    from reelcheck.cores import measure_cpu_seconds  # noqa: PLC0415
+    from reelcheck.processes import measure_cpu_seconds  # noqa: PLC0415
     from storage.layout import find_preprocessed  # noqa: PLC0415
 
     started, cpu_started = time.perf_counter(), measure_cpu_seconds()

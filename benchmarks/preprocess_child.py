@@ -4,7 +4,6 @@ Everything is imported where it is used: what a kind of work does not need, it d
 """
 # ruff: noqa: PLC0415
 
-import hashlib
 import json
 import os
 import sys
@@ -121,10 +120,21 @@ def measure(work: Callable[[str], None], paths: list[str]) -> Numbers:
     }
 
 
+def copy_video(path: Path, store: Path, number: int) -> Path:
+    """Make a copy with another content, and so another id, but the same pictures."""
+    from storage.hashing import sha256_of
+
+    copy = store / "videos" / str(number) / f"{sha256_of(path)}{path.suffix}"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(path.read_bytes() + b"\0\0\0\x0cfree" + number.to_bytes(4))
+    return copy
+
+
 def run_pool(paths: list[str], copies: int, store: str) -> dict[str, Any]:
     """Copies of the videos through the pool into a store, as in a run of preprocess."""
     from reelcheck.config import PreprocessSettings, RunSettings
     from reelcheck.records import Shard
+    from storage.hashing import sha256_of
     from storage.layout import locate_preprocessed
     from tasks.faces.detection.weights import hash_configured_face_model
     from tasks.preprocessing.decode_pool import DecodePool
@@ -136,10 +146,11 @@ def run_pool(paths: list[str], copies: int, store: str) -> dict[str, Any]:
         Shard(
             name=f"shard-{copy}",
             position=f"{copy + 1}/{copies}",
-            video_ids=tuple(hashlib.sha256(f"{copy} {p}".encode()).hexdigest() for p in paths),
-            locations=tuple(paths),
+            video_ids=tuple(sha256_of(path) for path in locations),
+            locations=tuple(map(str, locations)),
         )
         for copy in range(copies)
+        if (locations := [copy_video(Path(path), Path(store), copy) for path in paths])
     ]
     run = RunSettings(num_workers=NUM_WORKERS)
     peaks: dict[int, int] = {}

@@ -10,8 +10,8 @@ from prefect.artifacts import create_markdown_artifact
 from flows.prefect_server.temporary import flow
 from flows.spread import choose_hashing, spread_shards
 from reelcheck.config import DatasetLayout, PreprocessSettings, RunSettings
-from reelcheck.cores import measure_cpu_seconds
 from reelcheck.locations import Location, is_url
+from reelcheck.processes import measure_cpu_seconds
 from reelcheck.progress import show_video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
@@ -79,9 +79,9 @@ def preprocess(
     find_face_model(settings.face_model_sha256)
     with ExitStack() as stack:
         copy = stack.enter_context(open_for_writing(store, wanted=is_no_crops))
-        table = None if labels is None else stack.enter_context(fetch_file(labels))
+        table = None if labels is None else stack.enter_context(fetch_file(labels, run.read_limits))
         layout = locate_store(copy.path, settings)
-        hash_started = time.thread_time()
+        hash_started = time.process_time()
         files = discover_step(
             source,
             layout,
@@ -90,7 +90,7 @@ def preprocess(
             dataset_layout=dataset_layout,
             hash_files=choose_hashing(run),
         )
-        named = WorkDone(cpu_seconds={"hash": time.thread_time() - hash_started})
+        named = WorkDone(cpu_seconds={"hash": time.process_time() - hash_started})
         with hold_run_lock(layout):
             remove_temporaries(layout.path)
             remove_temporaries(layout.shards_dir)

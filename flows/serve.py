@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reelcheck.errors import ServerError, SettingsError
-from reelcheck.parent import die_with_parent
+from reelcheck.processes import die_with_parent
 from reelcheck.serving.guard import is_every_address, is_loopback
 from reelcheck.serving.login import ServerLogin
 

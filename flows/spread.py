@@ -17,6 +17,7 @@ from reelcheck.config import RunSettings
 from reelcheck.errors import SettingsError
 from reelcheck.progress import show_progress
 from reelcheck.records import InputFile, Shard
+from tasks.intake.contents import hash_here
 from tasks.intake.discover import HashFiles
 from tasks.intake.steps import hash_contents_step
 from tasks.preprocessing.summary import WorkDone
@@ -88,9 +89,9 @@ def spread_shards(
     return done
 
 
-def choose_hashing(run: RunSettings) -> HashFiles | None:
-    """Choose what hashes files; None: this process. On a cluster no machine reads all videos."""
-    return partial(_hash_spread, run=run) if run.where == "cluster" else None
+def choose_hashing(run: RunSettings) -> HashFiles:
+    """Choose what hashes files: this process. On a cluster no machine reads all videos."""
+    return partial(_hash_spread if run.where == "cluster" else hash_here, run=run)
 
 
 def _hash_spread(files: Sequence[InputFile], *, run: RunSettings) -> list[InputFile]:
@@ -99,7 +100,9 @@ def _hash_spread(files: Sequence[InputFile], *, run: RunSettings) -> list[InputF
     ]
     hashed = {
         (file.root, file.path): file
-        for chunk in spread(hash_contents_step, [{"files": chunk} for chunk in chunks], run)
+        for chunk in spread(
+            hash_contents_step, [{"files": chunk, "run": run} for chunk in chunks], run
+        )
         for file in chunk
     }
     return [hashed[file.root, file.path] for file in files]

@@ -26,9 +26,13 @@ _NUM_LOADED = 3
 class CheckScorer:
     """Scores checks with models that stay loaded, within the limits of one file."""
 
-    def __init__(self, *, timeout_seconds: float) -> None:
+    def __init__(self, *, timeout_seconds: float, allow_private_addresses: bool = False) -> None:
         # One file is one decode process.
-        self._run = RunSettings(num_workers=1, timeout_seconds=timeout_seconds)
+        self._run = RunSettings(
+            num_workers=1,
+            timeout_seconds=timeout_seconds,
+            allow_private_addresses=allow_private_addresses,
+        )
         self._loaded: OrderedDict[tuple[Path, str], Runtime] = OrderedDict()
         self._loading = threading.Lock()
 

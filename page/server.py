@@ -11,8 +11,8 @@ import streamlit as st
 
 from page.visits import Advance, Check, Judge, Model, Visit, Visits
 from reelcheck.card import ModelCard
-from reelcheck.cores import count_cores
 from reelcheck.page_config import PageSettings
+from reelcheck.processes import count_cores
 from storage.checkpoints import read_card, read_champion
 from storage.layout import ModelLayout, RegistryLayout
 from storage.rows import ScoreRow
@@ -111,7 +111,12 @@ def _make_judge(settings: PageSettings) -> Judge:
             if not made:
                 from page.scoring import CheckScorer
 
-                made.append(CheckScorer(timeout_seconds=settings.timeout_seconds))
+                made.append(
+                    CheckScorer(
+                        timeout_seconds=settings.timeout_seconds,
+                        allow_private_addresses=settings.allow_private_addresses,
+                    )
+                )
         return made[0](check, advance)
 
     return judge

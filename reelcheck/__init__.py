@@ -11,11 +11,11 @@ status.py         statuses of an input file
 identifiers.py    names that are hashes
 errors.py         every exception that a user can cause
 locations.py      a path or a URL
+reading.py        reading of input files: limits, and proof of the content
 sources.py        which video the label ``source`` names
 perturbations.py  changes of a video before detection
 progress.py       the progress bar
 visible.py        text of others, harmless where people see it
-cores.py          processor cores and CPU time
-parent.py         child processes that end with their parent
+processes.py      cores, CPU time, child processes that end with their parent
 serving           who may ask a web server: hosts, origins, the password
 """

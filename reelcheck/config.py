@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from reelcheck.perturbations import parse_perturbations
+from reelcheck.reading import ReadLimits
 from reelcheck.settings import Settings
 
 FULL_RANGE_SHA256 = "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
@@ -95,8 +96,21 @@ class RunSettings(Settings):
     """Deadline for one video in seconds: half for the first attempt, half for the second."""
     max_memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
     """Private memory in bytes that one decode process may take; only on Linux."""
+    max_file_bytes: Annotated[int, Field(ge=1)] = 64 * 2**30
+    """Size in bytes up to which an input file is read."""
+    allow_private_addresses: bool = False
+    """Read URLs of web servers on this machine and in its network, too."""
     compress_crops: bool = False
     """Compress crops with zstd: two thirds of the bytes, nearly three times the reading time."""
+
+    @property
+    def read_limits(self) -> ReadLimits:
+        """Limits for reading one input: what takes longer could not be decoded in time either."""
+        return ReadLimits(
+            max_bytes=self.max_file_bytes,
+            max_seconds=self.timeout_seconds / 2,
+            allow_private_addresses=self.allow_private_addresses,
+        )
 
 
 class NormaliseSettings(Settings):

@@ -26,6 +26,11 @@ def is_url(location: str | Path) -> bool:
     return isinstance(location, str) and "://" in location
 
 
+def is_web_url(location: str | Path) -> bool:
+    """Whether a location is a file of a web server."""
+    return isinstance(location, str) and location.lower().startswith(("http://", "https://"))
+
+
 def location_of(row: FileRow) -> str:
     """Join root and path of an input file: its path on this machine, or its URL."""
     root, path = row["root"], row["path"]

@@ -21,6 +21,8 @@ class PageSettings(Settings):
     """Largest size of an uploaded file, in megabytes."""
     allow_paths: bool = False
     """Allow visitors to name files of this machine, and URLs that it can reach."""
+    allow_private_addresses: bool = False
+    """With allow_paths: URLs of web servers on this machine and in its network, too."""
     keep_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Minutes after a visitor's last request until the visitor's files are removed."""
     max_checks: Annotated[int, Field(ge=1)] = 50

@@ -30,6 +30,9 @@ class InputFile:
     """Path relative to ``root``, with forward slashes."""
     size_bytes: int | None = None
     mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    """Time of the last change of any kind, which users cannot set as they can ``mtime_ns``; None: a
+    URL."""
     video_id: str | None = None
     """SHA-256 of the content; None where the file cannot be read."""
     status: Status | None = None

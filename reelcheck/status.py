@@ -26,7 +26,7 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"
     """Neither a video nor a supported picture: empty, text, sound only."""
     UNREADABLE = "unreadable"
-    """The file is there but cannot be opened (permissions, broken link, device)."""
+    """The file is there but cannot be read (permissions, broken link, device), or has changed."""
     MISSING = "missing"
     """The labels table names a file that is not there."""
     INTERNAL_ERROR = "internal_error"

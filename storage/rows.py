@@ -99,6 +99,7 @@ class _FileContent(TypedDict):
     reason: Annotated[str | None, "why the status is not ok, in words"]
     size_bytes: Annotated[int | None, "size of the file"]
     mtime_ns: Annotated[int | None, "time of the last change, nanoseconds since 1970"]
+    ctime_ns: Annotated[int | None, "time of the last change of any kind, nanoseconds since 1970"]
 
 
 class VideoRow(_File, _FileContent, LabelColumns, ProbeColumns, _VideoFingerprints):
@@ -237,6 +238,7 @@ class _ScoredFile(TypedDict):
     root: Annotated[str, "folder or URL that was searched"]
     size_bytes: Annotated[int | None, "size of the file"]
     mtime_ns: Annotated[int | None, "time of the last change, nanoseconds since 1970"]
+    ctime_ns: Annotated[int | None, "time of the last change of any kind, nanoseconds since 1970"]
 
 
 class _StageSeconds(TypedDict):
@@ -305,4 +307,5 @@ class NormalisedRow(TypedDict):
     video_id: Annotated[str | None, "SHA-256 of the input's content"]
     size_bytes: Annotated[int | None, "size of the input"]
     mtime_ns: Annotated[int | None, "time of the input's last change, nanoseconds since 1970"]
+    ctime_ns: Annotated[int | None, "time of its last change of any kind, nanoseconds since 1970"]
     profile: Annotated[str, "hash of the settings"]

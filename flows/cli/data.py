@@ -12,6 +12,7 @@ from flows.cli.options import (
     ConfigOption,
     DecoderOption,
     PreprocessingOption,
+    PrivateOption,
     RecipeOption,
     SetOption,
     Source,
@@ -49,6 +50,7 @@ def preprocess(
         bool, typer.Option("--retry-failed", help="Try failed videos again, too.")
     ] = False,
     cluster: ClusterOption = False,
+    allow_private_addresses: PrivateOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -63,7 +65,9 @@ def preprocess(
     """
     chosen = recipe_of(recipe)
     settings = preprocess_settings(config, overrides, base=chosen.preprocess if chosen else None)
-    run = run_settings(config, workers, decoder, cluster=cluster)
+    run = run_settings(
+        config, workers, decoder, cluster=cluster, allow_private_addresses=allow_private_addresses
+    )
     require_labelled_source(source, labels, layout)
 
     from flows.preprocess import preprocess as run_flow

@@ -38,6 +38,13 @@ PreprocessingOption = Annotated[
     str | None,
     typer.Option("--preprocessing", help="Which preprocessing, if the store holds several."),
 ]
+PrivateOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private-addresses",
+        help="Read http and https URLs of this machine and of its network, too.",
+    ),
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Decode processes. [default: one per core]")
 ]
@@ -53,11 +60,20 @@ def recipe_of(name: str | None) -> Recipe | None:
 
 
 def run_settings(
-    config: Path | None, workers: int | None, decoder: str | None, *, cluster: bool = False
+    config: Path | None,
+    workers: int | None,
+    decoder: str | None,
+    *,
+    cluster: bool = False,
+    allow_private_addresses: bool = False,
 ) -> RunSettings:
     """Read how a run uses the machine, or the cluster."""
-    where = "cluster" if cluster else None
-    changes = given(num_workers=workers, decoder=decoder, where=where)
+    changes = given(
+        num_workers=workers,
+        decoder=decoder,
+        where="cluster" if cluster else None,
+        allow_private_addresses=allow_private_addresses or None,
+    )
     return load_settings(RunSettings, section="run", config_path=config, changes=changes)
 
 

@@ -14,6 +14,7 @@ from flows.cli.options import (
     ConfigOption,
     DecoderOption,
     ModelOption,
+    PrivateOption,
     SetOption,
     WorkersOption,
     given,
@@ -75,6 +76,7 @@ def score(
         bool, typer.Option("--retry-failed", help="Try failed videos again.")
     ] = False,
     cluster: ClusterOption = False,
+    allow_private_addresses: PrivateOption = False,
 ) -> None:
     """Score every file: one row per file, a score only where a face was judged.
 
@@ -105,7 +107,13 @@ def score(
         "model": model,
         "out": out,
         "settings": preprocess_settings(config, others, base=card.preprocessing),
-        "run": run_settings(config, workers, decoder, cluster=cluster),
+        "run": run_settings(
+            config,
+            workers,
+            decoder,
+            cluster=cluster,
+            allow_private_addresses=allow_private_addresses,
+        ),
         "score_settings": load_settings(
             ScoreSettings,
             section="score",

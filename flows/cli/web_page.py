@@ -11,6 +11,7 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.checks import find_model
+from flows.cli.options import PrivateOption
 from reelcheck.errors import SettingsError
 from reelcheck.locations import is_url
 
@@ -52,6 +53,7 @@ def page(
             help="Visitors may name any file and URL that this machine can read.",
         ),
     ] = False,
+    allow_private_addresses: PrivateOption = False,
 ) -> None:
     """Serve a web page: check files, bring a model, browse results, see runs.
 
@@ -74,6 +76,7 @@ def page(
         host=host,
         port=port,
         allow_hosts=tuple(allow_host or ()),
+        allow_private_addresses=allow_private_addresses,
     )
     console.print(f"page: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
     server = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reelcheck.cores import count_cores
+from reelcheck.processes import count_cores
 from reelcheck.records import RGB
 
 Floats = NDArray[np.float32]

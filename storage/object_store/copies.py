@@ -20,8 +20,9 @@ from typing import Any
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import StoreError, VideoError
 from reelcheck.locations import is_url
+from reelcheck.reading import ReadLimits
 from storage.atomic import write_text
 from storage.layout import COPY_RECORD
 from storage.object_store.lease import (
@@ -230,8 +231,12 @@ def open_output_folder(
 
 
 @contextmanager
-def fetch_file(location: str | Path) -> Iterator[Path]:
+def fetch_file(location: str | Path, limits: ReadLimits) -> Iterator[Path]:
     """Give a local file to read from, under its own name; a fetched file goes with the block.
+
+    Args:
+        location: path or URL of the file.
+        limits: for what is fetched.
 
     Raises:
         StoreError: the file cannot be fetched.
@@ -242,9 +247,9 @@ def fetch_file(location: str | Path) -> Iterator[Path]:
     with make_scratch_folder() as folder:
         path = folder / PurePosixPath(location).name
         try:
-            fetch(str(location), path)
-        except OSError as error:
-            raise StoreError(f"{location} {error}; check the address") from error
+            fetch(str(location), path, limits)
+        except VideoError as error:
+            raise StoreError(f"{location} {error.reason}; check the address") from error
         yield path
 
 

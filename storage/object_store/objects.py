@@ -1,7 +1,9 @@
 """List, read and write the objects of a store or a web server.
 
 fsspec's packages take credentials and the address of the store from the environment (for S3:
-``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``).
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``). Of the places that fsspec
+knows, only object stores are used: an address may come from a stranger, and others, such as
+``file://``, lead to this machine.
 
 S3 writes on condition (``If-Match``, ``If-None-Match``): the server itself refuses who comes too
 late. fsspec has no such call for other stores: there an object is read, compared and written, and
@@ -20,11 +22,29 @@ from typing import Any
 
 import fsspec
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import StoreError, VideoError
+from reelcheck.locations import is_web_url
+from reelcheck.reading import (
+    PATIENCE_SECONDS,
+    Reading,
+    ReadLimits,
+    describe_error,
+    make_unreadable,
+)
 from storage.atomic import atomic_path
 
 _MAX_PARALLEL = 128
 """Objects that are fetched at the same time."""
+_BLOCK_BYTES = 2**20
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+_S3_OPTIONS = {
+    "config_kwargs": {
+        "connect_timeout": 10,
+        "read_timeout": PATIENCE_SECONDS,
+        # s3fs repeats requests itself.
+        "retries": {"max_attempts": 1},
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class ObjectFolder:
     """A folder of an object store.
 
     Args:
-        url: address in any store that fsspec knows.
+        url: address in an object store.
 
     Raises:
         StoreError: the store is unknown or needs a package that is not installed.
@@ -53,8 +73,9 @@ class ObjectFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        options = _choose_options(url)
         with self._explain_errors():
-            self._store, self._path = fsspec.url_to_fs(url)
+            self._store, self._path = fsspec.url_to_fs(url, **options)
 
     def list_objects(self) -> list[RemoteObject]:
         """List all objects below the folder, sorted by name, or the one object that the URL names.
@@ -204,36 +225,72 @@ def _try(request: Callable[..., object], *arguments: Any, **named: Any) -> bool:
     return True
 
 
-def fetch(url: str, target: Path) -> str:
-    """Fetch one object into a file.
+def fetch(url: str, target: Path, limits: ReadLimits) -> str:
+    """Fetch one object, or one file of a web server, into a file.
 
     Returns:
         The SHA-256 of its content.
 
     Raises:
-        OSError: the object cannot be fetched.
+        VideoError: it cannot be fetched, or not within the limits.
     """
     digest = hashlib.sha256()
-    with atomic_path(target) as temporary, temporary.open("wb") as file:
-        for block in read_blocks(url):
-            digest.update(block)
-            file.write(block)
+    try:
+        with atomic_path(target) as temporary, temporary.open("wb") as file:
+
+            def take(piece: bytes) -> None:
+                digest.update(piece)
+                file.write(piece)
+
+            read_object(url, take, Reading(limits))
+    except OSError as error:
+        raise make_unreadable(f"cannot be fetched: {describe_error(error)}") from error
     return digest.hexdigest()
 
 
-def read_blocks(url: str) -> Iterator[bytes]:
-    """Yield the content of one object, in pieces.
+def read_object(url: str, take: Callable[[bytes], object], reading: Reading) -> None:
+    """Read one object, or one file of a web server, and hand over its content in pieces.
+
+    Args:
+        url: its address.
+        take: called with each piece.
+        reading: limits; those of addresses hold for web servers only, as the environment says
+            where a store is.
 
     Raises:
-        OSError: the object cannot be read.
+        VideoError: it cannot be read, or not within the limits; pieces may have been handed over.
     """
+    if is_web_url(url):
+        from storage.object_store.web import read_web_file  # noqa: PLC0415 - slow; seldom wanted
+
+        read_web_file(url, take, reading)
+        return
     try:
-        with fsspec.open(url, "rb") as file:
-            while block := file.read(2**20):
-                yield block
+        with fsspec.open(url, "rb", **_choose_options(url)) as file:
+            reading.require_size(file.size or 0)
+            while piece := file.read(_BLOCK_BYTES):
+                reading.advance(len(piece))
+                take(piece)
+    except VideoError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OSError(f"cannot be fetched: {type(error).__name__}: {reason}") from error
+        raise make_unreadable(f"cannot be fetched: {describe_error(error)}") from error
+
+
+def _choose_options(url: str) -> dict[str, Any]:
+    """Choose fsspec's options for a store.
+
+    Raises:
+        StoreError: the address is none of an object store.
+    """
+    scheme = url.partition("://")[0].lower()
+    # fsspec would take what stands after "::" for a second address.
+    if scheme not in _STORES or "::" in url:
+        raise StoreError(
+            f"{url} is no address in an object store; give one that begins with "
+            f"{', '.join(f'{name}://' for name in _STORES)} and holds no '::'"
+        )
+    return _S3_OPTIONS if scheme.startswith("s3") else {}
 
 
 def _describe(name: str, facts: Mapping[str, Any]) -> RemoteObject:

@@ -1,25 +1,31 @@
 """Code of a decode process: its limits, its detector, one video at a time.
 
-A video is hostile input: it is opened only here, in a process that ends with its parent, that has a
-limit of memory, and that the pool kills at the video's deadline.
+A video is hostile input: it is decoded only here, in a process that ends with its parent, that has
+a limit of memory, and that the pool kills at the video's deadline. What is decoded is what was
+hashed: see ``hold_content``.
 """
 
 import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reelcheck.config import Decoder, PreprocessSettings
-from reelcheck.errors import FaceModelError
+from reelcheck.config import Decoder, NormaliseSettings, PreprocessSettings
+from reelcheck.errors import FaceModelError, VideoError
 from reelcheck.locations import is_url
-from reelcheck.parent import die_with_parent
 from reelcheck.perturbations import Perturbation
+from reelcheck.processes import die_with_parent
+from reelcheck.reading import ReadLimits, hold_content, make_unreadable
 from reelcheck.records import VideoResult
-from reelcheck.status import Status
+
+if TYPE_CHECKING:
+    from tasks.faces.decoding.reencode import Reencoded
+    from tasks.faces.decoding.stills import Still
 
 _M_MMAP_THRESHOLD = -3
 _LARGE_BLOCK_BYTES = 2**20
@@ -44,6 +50,7 @@ class Work:
     """What a decode process does with each video."""
 
     settings: PreprocessSettings
+    limits: ReadLimits
     perturbation: Perturbation | None = None
     """Change of each video before the face search."""
     scratch_dir: Path | None = None
@@ -86,32 +93,31 @@ def extract_one(location: str, video_id: str, decoder: Decoder, *, is_retry: boo
     """
     check_worker()
     try:
-        with _open_local_file(location, video_id) as path:
+        with _hold_content(location, video_id) as path:
             return _extract(path, video_id, decoder, is_retry=is_retry)
-    except _FetchError as error:
-        return VideoResult(video_id=video_id, status=Status.UNREADABLE, reason=str(error))
-
-
-class _FetchError(Exception):
-    """An object cannot be fetched, or has changed."""
+    except VideoError as error:
+        return VideoResult(video_id=video_id, status=error.status, reason=error.reason)
 
 
 @contextmanager
-def _open_local_file(location: str, video_id: str) -> Iterator[Path]:
-    """Give the file itself, or the fetched file, until the block ends."""
+def _hold_content(location: str, video_id: str) -> Iterator[Path]:
+    """Give a path to the content of that id, in its file or fetched, until the block ends.
+
+    Raises:
+        VideoError: it cannot be read, or it is another content, now or at the end.
+    """
+    limits = _work().limits
     if not is_url(location):
-        yield Path(location)
+        with hold_content(Path(location), video_id, limits) as path:
+            yield path
         return
     from storage.object_store.objects import fetch  # noqa: PLC0415 - slow; most videos are files
 
+    # Nobody else may write to the folder.
     with tempfile.TemporaryDirectory(prefix=f"{video_id}.", dir=_work().scratch_dir) as folder:
         path = Path(folder) / "object"
-        try:
-            digest = fetch(location, path)
-        except OSError as error:
-            raise _FetchError(str(error)) from error
-        if digest != video_id:
-            raise _FetchError("it has changed since it was listed; run again")
+        if fetch(location, path, limits) != video_id:
+            raise make_unreadable("it has changed since it was listed; run again")
         yield path
 
 
@@ -143,6 +149,44 @@ def _extract(path: Path, video_id: str, decoder: Decoder, *, is_retry: bool) -> 
         perturbation=work.perturbation,
         scratch_dir=work.scratch_dir,
     )
+
+
+def reencode_one(
+    path: Path, video_id: str, target: Path, settings: NormaliseSettings, limits: ReadLimits
+) -> "Reencoded":
+    """Write the video of that id in a profile; see ``reencode``."""
+    from tasks.faces.decoding.reencode import reencode  # noqa: PLC0415 - slow; wanted only in here
+
+    try:
+        with hold_content(path, video_id, limits) as held:
+            return reencode(held, target, settings)
+    except VideoError:
+        # The file may have changed when the target was complete.
+        target.unlink(missing_ok=True)
+        raise
+
+
+def read_stills_of(
+    path: Path,
+    video_id: str,
+    frame_indices: Sequence[int],
+    settings: PreprocessSettings,
+    *,
+    max_stills: int,
+    max_side_pixels: int,
+    limits: ReadLimits,
+) -> "list[Still]":
+    """Read frames of the video of that id; see ``read_stills``."""
+    from tasks.faces.decoding.stills import read_stills  # noqa: PLC0415 - slow; wanted only in here
+
+    with hold_content(path, video_id, limits) as held:
+        return read_stills(
+            held,
+            frame_indices,
+            settings,
+            max_stills=max_stills,
+            max_side_pixels=max_side_pixels,
+        )
 
 
 def _return_freed_memory() -> None:

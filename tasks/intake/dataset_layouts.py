@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from reelcheck.config import DatasetLayout
-from reelcheck.errors import SourceError
+from reelcheck.errors import SourceError, VideoError
+from reelcheck.reading import read_regular
 from reelcheck.records import InputFile
 from tasks.intake.labels import SPLIT_NAMES
 
@@ -47,6 +48,7 @@ _CELEB_REAL = re.compile(r"Celeb-real/(id[0-9]+)_[0-9]+\.mp4")
 _CELEB_FAKE = re.compile(r"Celeb-synthesis/(id[0-9]+)_(id[0-9]+)_([0-9]+)\.mp4")
 _CELEB_YOUTUBE = re.compile(r"YouTube-real/[0-9]+\.mp4")
 _CELEB_LIST = "List_of_testing_videos.txt"
+_MAX_TABLE_BYTES = 2**30
 _DFDC_TABLE = "metadata.json"
 _DFDC_LABELS = {"REAL": 0, "FAKE": 1}
 
@@ -267,8 +269,9 @@ def _read_json(path: Path) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        # Whatever lies in the data set's folder: it may be a link to anything.
+        return read_regular(path, max_bytes=_MAX_TABLE_BYTES).decode("utf-8-sig")
+    except (VideoError, UnicodeDecodeError) as error:
         raise SourceError(f"cannot read {path}: {error}") from error
 
 

@@ -1,34 +1,39 @@
 """Find every file under a source and name its content.
 
 - Every file becomes a row, also a file that is no video: nothing is lost silently.
-- The content is hashed once; as with make and rsync, a file with the same size and modification
-  time as last time is taken to be the same.
+- The content is hashed once: a file with the same size and times as last time is taken to be the
+  same. Its ``ctime_ns`` cannot be set back by a user who may write to the file, so that no other
+  content gets the answer of an earlier one.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from reelcheck.config import DatasetLayout
+from reelcheck.config import DatasetLayout, RunSettings
 from reelcheck.errors import SourceError, StoreError
-from reelcheck.locations import FileRow, is_url
-from reelcheck.progress import show_progress
+from reelcheck.locations import FileRow, is_url, is_web_url
 from reelcheck.records import InputFile
-from reelcheck.status import Status
-from storage.hashing import sha256_of
+from reelcheck.status import RETRIED, Status
 from storage.layout import StoreLayout
-from storage.object_store.objects import ObjectFolder, read_blocks
+from storage.object_store.objects import ObjectFolder
 from storage.refusals import require_one_kind_of_labels, require_source
 from storage.schemas import VIDEOS
 from storage.tables import read_rows
+from tasks.intake.contents import hash_here
 from tasks.intake.dataset_layouts import label_by_layout
 from tasks.intake.labels import label_files
 
+_VersionColumn = Literal["root", "path", "size_bytes", "mtime_ns", "ctime_ns"]
 HashFiles = Callable[[Sequence[InputFile]], list[InputFile]]
 """Gives the files in their order with the hashes of their contents."""
+
+
+_VERSION: tuple[_VersionColumn, ...] = ("root", "path", "size_bytes", "mtime_ns", "ctime_ns")
 
 
 class KnownFileRow(FileRow):
@@ -37,6 +42,8 @@ class KnownFileRow(FileRow):
     video_id: str | None
     size_bytes: int | None
     mtime_ns: int | None
+    ctime_ns: int | None
+    status: str
 
 
 def discover(
@@ -87,39 +94,28 @@ def identify(
     Args:
         files: as found.
         known: rows of an earlier run's table.
-        hash_files: reads the files that are not known; None: this process does.
+        hash_files: reads the files that are not known; None: this process does, within the
+            default limits.
     """
-    # A web server gives no times: what it sends may be another video each time.
-    known_ids: dict[tuple[str, str, int | None, int | None], str | None] = {
-        (row["root"], row["path"], row["size_bytes"], row["mtime_ns"]): row["video_id"]
+    # A web server gives no times: what it sends may be another video each time. A file that could
+    # not be read may have been another one already when its id was found.
+    known_ids = {
+        tuple(row[name] for name in _VERSION): row["video_id"]
         for row in known
-        if row["mtime_ns"] is not None
+        if row["mtime_ns"] is not None and row["status"] not in RETRIED
     }
-    versions = [(file.root, file.path, file.size_bytes, file.mtime_ns) for file in files]
     known_files = [
-        replace(file, video_id=known_ids.get(version))
-        for file, version in zip(files, versions, strict=True)
+        file
+        if file.status is not None
+        else replace(file, video_id=known_ids.get(tuple(getattr(file, n) for n in _VERSION)))
+        for file in files
     ]
     unread = [file for file in known_files if file.video_id is None and file.status is None]
-    hashed = iter((hash_files or _hash_here)(unread))
+    hashed = iter((hash_files or partial(hash_here, run=RunSettings()))(unread))
     return [
         next(hashed) if file.video_id is None and file.status is None else file
         for file in known_files
     ]
-
-
-def _hash_here(files: Sequence[InputFile]) -> list[InputFile]:
-    identified = []
-    with show_progress(total=len(files), description="identify", unit="files") as bar:
-        for file in files:
-            identified.append(hash_contents([file])[0])
-            bar.update(1)
-    return identified
-
-
-def hash_contents(files: Sequence[InputFile]) -> list[InputFile]:
-    """Read every file and name its content; a file that cannot be read gets that status."""
-    return [_hash_one(file) for file in files]
 
 
 def find_files(source: str | Path, *, exclude: Path | None = None) -> list[InputFile]:
@@ -130,13 +126,14 @@ def find_files(source: str | Path, *, exclude: Path | None = None) -> list[Input
     video per process, and machines need no common disk.
 
     Args:
-        source: folder, file or URL of any store that fsspec knows; credentials come from the
-            environment, as fsspec's packages take them.
+        source: folder, file, URL in an object store, or URL of one file of a web server;
+            credentials come from the environment, as fsspec's packages take them.
         exclude: a folder of our own output, to be skipped when it lies inside the source.
 
     Raises:
         SourceError: the source does not exist or is the folder to exclude; the object store is
-            unknown, needs another package, or holds nothing under that URL.
+            unknown, needs another package, or holds nothing under that URL; a URL of a web server
+            names no file.
     """
     require_source(source)
     if is_url(source):
@@ -154,6 +151,8 @@ def find_files(source: str | Path, *, exclude: Path | None = None) -> list[Input
 
 
 def _find_objects(url: str) -> list[InputFile]:
+    if is_web_url(url):
+        return [_name_web_file(url)]
     try:
         objects = ObjectFolder(url).list_objects()
     except StoreError as error:
@@ -172,6 +171,17 @@ def _find_objects(url: str) -> list[InputFile]:
         )
         for found in objects
     ]
+
+
+def _name_web_file(url: str) -> InputFile:
+    """Name the one file of a web address; nothing is asked of the server yet."""
+    root, _, name = url.rpartition("/")
+    if not name or root.endswith(":/"):
+        raise SourceError(
+            f"{url} names no file: a web server's folders are not searched; give the address of "
+            "each file"
+        )
+    return InputFile(root=root, path=name)
 
 
 def is_whole_folder(source: str | Path, files: Sequence[InputFile]) -> bool:
@@ -212,7 +222,13 @@ def _describe(root: Path, path: Path) -> InputFile:
         return replace(file, status=Status.UNREADABLE, reason=reason)
     if not stat.S_ISREG(info.st_mode):
         return replace(file, status=Status.UNREADABLE, reason="not a regular file")
-    return replace(file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+    file = replace(
+        file, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns
+    )
+    if info.st_size == 0:
+        # Not opened: in /proc, files of this size can be read without end.
+        return replace(file, status=Status.UNSUPPORTED, reason="empty file (0 bytes)")
+    return file
 
 
 def _is_utf8(name: str) -> bool:
@@ -221,20 +237,3 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _hash_one(file: InputFile) -> InputFile:
-    try:
-        return replace(file, video_id=_hash_content(file.location))
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}" if error.strerror else str(error)
-        return replace(file, status=Status.UNREADABLE, reason=reason)
-
-
-def _hash_content(location: str) -> str:
-    if not is_url(location):
-        return sha256_of(Path(location))
-    digest = hashlib.sha256()
-    for block in read_blocks(location):
-        digest.update(block)
-    return digest.hexdigest()

@@ -8,7 +8,8 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import exponential_backoff
 
 from reelcheck.errors import StoreError
-from tasks.intake.discover import discover, hash_contents
+from tasks.intake.contents import hash_contents
+from tasks.intake.discover import discover
 
 
 def is_worth_retrying(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:

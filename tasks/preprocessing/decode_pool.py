@@ -26,10 +26,10 @@ from typing import Self
 import pebble
 
 from reelcheck.config import PreprocessSettings, RunSettings
-from reelcheck.cores import count_cores
 from reelcheck.errors import FaceModelError, WorkerError
 from reelcheck.locations import is_url
 from reelcheck.perturbations import Perturbation
+from reelcheck.processes import count_cores
 from reelcheck.records import Shard, VideoResult
 from reelcheck.status import Status
 from storage.scratch import make_scratch_folder
@@ -93,7 +93,7 @@ class DecodePool:
         self._run = run
         self._num_workers = run.num_workers or count_cores()
         self._face_model = find_face_model(settings.face_model_sha256)
-        self._work = Work(settings=settings, perturbation=perturbation)
+        self._work = Work(settings=settings, limits=run.read_limits, perturbation=perturbation)
         self._exit_stack = ExitStack()
         self._waiting = deque(
             _Attempt(video_id=video_id, location=location)

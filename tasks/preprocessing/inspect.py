@@ -20,15 +20,14 @@ from reelcheck.locations import is_url, location_of
 from reelcheck.status import Status
 from storage.atomic import write_bytes
 from storage.crops import CropReader
-from storage.hashing import sha256_of
 from storage.layout import StoreLayout
 from storage.object_store.copies import fetch_file
 from storage.rows import ManifestRow, VideoRow
 from storage.schemas import MANIFEST, VIDEOS
 from storage.tables import read_rows, read_table
 from tasks.faces.decoding.plan import space_evenly
-from tasks.faces.decoding.stills import Still, read_stills
-from tasks.faces.worker import limit_process
+from tasks.faces.decoding.stills import Still
+from tasks.faces.worker import limit_process, read_stills_of
 from tasks.preprocessing.contact_sheet import (
     BAD,
     FAINT,
@@ -163,11 +162,11 @@ def _read_stills(
     frames = sorted({face.frame_index for track in tracks for face in track})
     settings = read_preprocessing(layout)
     try:
-        with fetch_file(location) as path:
-            if sha256_of(path) != row["video_id"]:
-                return [], "the file has another content now: crops only"
-            return _read_apart(path, frames, settings, run), None
+        with fetch_file(location, run.read_limits) as path:
+            return _read_apart(path, row["video_id"], frames, settings, run), None
     except VideoError as error:
+        if error.status is Status.UNREADABLE:
+            return [], f"the file has another content now, or none ({error.reason}): crops only"
         return [], f"the frames cannot be read ({error.reason}): crops only"
     except (OSError, StoreError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -175,7 +174,11 @@ def _read_stills(
 
 
 def _read_apart(
-    path: Path, frame_indices: Sequence[int], settings: PreprocessSettings, run: RunSettings
+    path: Path,
+    video_id: str,
+    frame_indices: Sequence[int],
+    settings: PreprocessSettings,
+    run: RunSettings,
 ) -> list[Still]:
     """Call ``read_stills`` in a process of its own, with the limits of preprocessing.
 
@@ -190,9 +193,13 @@ def _read_apart(
     )
     try:
         future = pool.schedule(
-            read_stills,
-            args=[path, frame_indices, settings],
-            kwargs={"max_stills": _MAX_STILLS, "max_side_pixels": _MAX_STILL_PIXELS},
+            read_stills_of,
+            args=[path, video_id, frame_indices, settings],
+            kwargs={
+                "max_stills": _MAX_STILLS,
+                "max_side_pixels": _MAX_STILL_PIXELS,
+                "limits": run.read_limits,
+            },
             timeout=run.timeout_seconds,
         )
         stills: list[Still] = future.result()

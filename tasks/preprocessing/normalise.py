@@ -16,15 +16,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 import pebble
 
 from reelcheck.config import NormaliseSettings, RunSettings
-from reelcheck.cores import count_cores
 from reelcheck.errors import SourceError, VideoError, WorkerError
+from reelcheck.processes import count_cores
 from reelcheck.progress import show_video_progress
+from reelcheck.reading import ReadLimits
 from reelcheck.records import InputFile
 from reelcheck.settings import settings_hash
 from reelcheck.status import FAILURES, RETRIED, Status
@@ -35,11 +37,12 @@ from storage.refusals import require_folder_apart
 from storage.rows import NormalisedRow
 from storage.schemas import NORMALISED
 from storage.tables import read_csv, write_csv
-from tasks.faces.decoding.reencode import Reencoded, reencode
-from tasks.faces.worker import limit_process
+from tasks.faces.decoding.reencode import Reencoded
+from tasks.faces.worker import limit_process, reencode_one
+from tasks.intake.contents import hash_here
 from tasks.intake.discover import KnownFileRow, find_files, identify
 
-_Job: TypeAlias = tuple[Path, Path, NormaliseSettings]
+_Job: TypeAlias = tuple[Path, str, Path, NormaliseSettings, ReadLimits]
 _Result: TypeAlias = Future[Reencoded]
 _Outcome: TypeAlias = Reencoded | VideoError
 _START_SECONDS = 120.0
@@ -82,7 +85,11 @@ def normalise(
     profile = settings_hash(settings)
     with hold_run_lock(layout):
         known = _read_known(layout)
-        files = identify(files, [_describe_known(row, files[0].root) for row in known.values()])
+        files = identify(
+            files,
+            [_describe_known(row, files[0].root) for row in known.values()],
+            hash_files=partial(hash_here, run=run),
+        )
         targets = target_names([file.path for file in files])
         again = RETRIED | FAILURES if retry_failed else RETRIED
         rows = {
@@ -144,6 +151,8 @@ def _describe_known(row: NormalisedRow, root: str) -> KnownFileRow:
         "video_id": row["video_id"],
         "size_bytes": row["size_bytes"],
         "mtime_ns": row["mtime_ns"],
+        "ctime_ns": row["ctime_ns"],
+        "status": row["status"],
     }
 
 
@@ -180,12 +189,18 @@ def _normalise_files(
                 advance(0)
                 yield file, VideoError(file.status, file.reason or "")
         jobs = {
-            file: (Path(file.location), layout.path / targets[file.path], settings)
+            file: (
+                Path(file.location),
+                file.video_id,
+                layout.path / targets[file.path],
+                settings,
+                run.read_limits,
+            )
             for file in files
-            if file.status is None
+            if file.status is None and file.video_id is not None
         }
         if jobs:
-            folders = {target.parent for _, target, _ in jobs.values()}
+            folders = {target.parent for _, _, target, *_ in jobs.values()}
             _remove_leftovers(folders)
             try:
                 with closing(_run_jobs(jobs, run)) as outcomes:
@@ -218,7 +233,7 @@ def _run_jobs(
         while waiting or scheduled:
             while waiting and len(scheduled) < 2 * num_workers:
                 file, job = waiting.popleft()
-                scheduled[pool.schedule(reencode, args=job, timeout=run.timeout_seconds)] = file
+                scheduled[pool.schedule(reencode_one, args=job, timeout=run.timeout_seconds)] = file
             patience = run.timeout_seconds + _START_SECONDS
             done, _ = wait(scheduled, patience, return_when=FIRST_COMPLETED)
             if not done:
@@ -271,5 +286,6 @@ def _make_row(file: InputFile, outcome: _Outcome, target: str, profile: str) -> 
         "video_id": file.video_id,
         "size_bytes": file.size_bytes,
         "mtime_ns": file.mtime_ns,
+        "ctime_ns": file.ctime_ns,
         "profile": profile,
     }

@@ -10,14 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.interop.runtime import Runtime
 from reelcheck.card import ModelCard, require_same_preprocessing
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
-from reelcheck.cores import measure_cpu_seconds
 from reelcheck.locations import Location, is_url
+from reelcheck.processes import measure_cpu_seconds
 from reelcheck.records import InputFile
 from reelcheck.status import FAILURES, RETRIED
 from storage.atomic import remove_temporaries, write_text
@@ -29,6 +30,7 @@ from storage.outputs import ScoreLayout
 from storage.rows import PredictionRow, ScoreCsvRow, ScoreRow
 from storage.schemas import SCORES, SCORES_CSV, STAGES
 from storage.tables import Row, read_rows, write_csv, write_table
+from tasks.intake.contents import hash_here
 from tasks.intake.discover import HashFiles, find_files, identify
 from tasks.intake.inputs import find_inputs, keep_settled, sample_files
 from tasks.intake.shards import find_contents, make_shards
@@ -86,7 +88,7 @@ def score_files(
         request: what to do.
         on_row: called with each file's path and prediction.
         score_shards: scores shards and leaves a prediction for each content in the output.
-        hash_files: see ``identify``.
+        hash_files: see ``identify``; None: this process reads them, within the request's limits.
         runtime: the request's model, where it is loaded already.
 
     Raises:
@@ -106,6 +108,7 @@ def score_files(
         )
         with hold_run_lock(output):
             _remove_temporaries(scorer)
+            hash_files = hash_files or partial(hash_here, run=request.run)
             files = identify(files, _read_known(output), hash_files=hash_files)
             contents = find_contents(files)
             predictions = _read_predictions(scorer, contents)
@@ -181,7 +184,7 @@ def _make_row(
             "model_id": card.model_id,
             "preprocessing_hash": card.preprocessing_hash,
         }
-    known = ("root", "path", "video_id", "size_bytes", "mtime_ns")
+    known = ("root", "path", "video_id", "size_bytes", "mtime_ns", "ctime_ns")
     return SCORES.complete({**prediction, **{name: getattr(file, name) for name in known}})
 
 

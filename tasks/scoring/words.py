@@ -13,7 +13,7 @@ STATUS_WORDS = {
     Status.TIMEOUT: "The file took longer than allowed and was given up.",
     Status.OUT_OF_MEMORY: "The file needed more memory than one file may use.",
     Status.UNSUPPORTED: "This is neither a video nor a picture that can be read.",
-    Status.UNREADABLE: "The file is there, but it cannot be opened.",
+    Status.UNREADABLE: "The file is there, but it cannot be read, or it changed meanwhile.",
     Status.MISSING: "The file was named in a list, but it is not there.",
     Status.INTERNAL_ERROR: "A defect of reelcheck itself met this video; it is worth a report.",
     Status.MODEL_ERROR: "Faces were found, but the model gave no usable number for them.",

@@ -23,6 +23,7 @@ class LabelledFileRow(LabelColumns, ProbeColumns):
     reason: str | None
     size_bytes: int | None
     mtime_ns: int | None
+    ctime_ns: int | None
     fingerprints: list[bytes] | None
     has_crops: bool
 

@@ -19,6 +19,7 @@ OF_THE_RUN = {
     "path",
     "root",
     "mtime_ns",
+    "ctime_ns",
     *(f"{s}_seconds" for s in ("demux", "decode", "detect", "crop", "model")),
 }
 """What may differ: where a file lay, and how long it took."""

@@ -50,6 +50,8 @@ ALL_SETTINGS = {
     "run.timeout_seconds",
     "run.compress_crops",
     "run.max_memory_bytes",
+    "run.max_file_bytes",
+    "run.allow_private_addresses",
     "split.val_fraction",
     "split.test_fraction",
     "split.seed",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reelcheck.config import RunSettings
 from reelcheck.errors import StoreError
 from storage.atomic import write_text
 from storage.object_store import copies
@@ -22,6 +23,8 @@ from storage.object_store.copies import (
     open_output_folder,
 )
 from storage.object_store.objects import ObjectFolder
+
+LIMITS = RunSettings().read_limits
 
 
 @pytest.fixture(autouse=True)
@@ -248,20 +251,27 @@ def _wait_until(holds: object) -> None:
 
 def test_single_file_is_read_under_its_name(s3_bucket: str, tmp_path: Path) -> None:
     ObjectFolder(s3_bucket).write("in/labels.csv", b"path,label\n")
-    with fetch_file(f"{s3_bucket}/in/labels.csv") as path:
+    with fetch_file(f"{s3_bucket}/in/labels.csv", LIMITS) as path:
         assert (path.name, path.read_text()) == ("labels.csv", "path,label\n")
     assert not path.exists()
-    with pytest.raises(StoreError, match="cannot be fetched"), fetch_file(f"{s3_bucket}/none"):
+    with (
+        pytest.raises(StoreError, match="cannot be fetched"),
+        fetch_file(f"{s3_bucket}/none", LIMITS),
+    ):
         pass
-    with fetch_file(tmp_path / "x.csv") as path:
+    with fetch_file(tmp_path / "x.csv", LIMITS) as path:
         assert path == tmp_path / "x.csv"
 
 
 def test_wrong_address_and_credentials_are_told_in_one_line(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for url in ("s3://no-such-bucket/store", "unknown://x"):
-        with pytest.raises(StoreError, match=f"{url} cannot be used.*check the address") as error:
+    problems = {
+        "s3://no-such-bucket/store": "cannot be used.*check the address",
+        "unknown://x": "is no address in an object store; give one",
+    }
+    for url, problem in problems.items():
+        with pytest.raises(StoreError, match=f"{url} {problem}") as error:
             WorkingCopy(url).push() if "unknown" in url else _write(url)
         assert "\n" not in str(error.value)
 

@@ -1,6 +1,5 @@
 """One still picture to crop sequences, with the real detector on rendered faces."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reelcheck.config import PreprocessSettings, RunSettings
-from reelcheck.records import RGB, Keypoints, Shard, VideoResult
+from reelcheck.records import RGB, Keypoints, VideoResult
 from reelcheck.status import Status
 from storage.hashing import sha256_of
 from tasks.faces.detection.crop import crop_face, measure_quality
 from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.image import MAX_SEARCH_PIXELS, extract_image, squeeze
+from tasks.intake.shards import make_shards
 from tasks.preprocessing.decode_pool import DecodePool
 from tasks.synthetic.clip import render_frames
 
@@ -256,7 +256,7 @@ def test_pictures_go_through_the_decode_processes_beside_videos(
     content = saved(tmp_path / "a.jpg", face, quality=95).read_bytes()
     files = {
         "a.jpg": content,
-        "picture named.mp4": content,
+        "picture named.mp4": content + b"\0",
         "cut.jpg": content[: len(content) // 2],
         "empty.jpg": b"",
         "text.jpg": b"This is no picture.\n",
@@ -269,13 +269,9 @@ def test_pictures_go_through_the_decode_processes_beside_videos(
     moving = [Image.fromarray(face), Image.fromarray(face[:, ::-1].copy())]
     moving[0].save(tmp_path / "moving.png", save_all=True, append_images=moving[1:])
     names = [*files, "a.bmp", "moving.png"]
-    ids = {hashlib.sha256(name.encode()).hexdigest(): name for name in names}
-    shard = Shard(
-        name="s",
-        position="1/1",
-        video_ids=tuple(ids),
-        locations=tuple(str(tmp_path / name) for name in names),
-    )
+    ids = {sha256_of(tmp_path / name): name for name in names}
+    contents = {video_id: str(tmp_path / name) for video_id, name in ids.items()}
+    (shard,) = make_shards(contents, shard_size=len(ids))
     chosen = PreprocessSettings(face_model_sha256=sha256_of(face_model), min_sequence_frames=1)
     with DecodePool([shard], chosen, RunSettings(num_workers=1)) as pool:
         results = {ids[result.video_id]: result for result in pool.results(shard)}

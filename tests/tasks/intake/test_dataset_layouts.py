@@ -44,7 +44,7 @@ def labelled(root: Path, name: DatasetLayout) -> dict[str, InputFile]:
 def known(file: InputFile) -> dict[str, Any]:
     """What is known of a file beyond its place."""
     unlabelled = InputFile(root=file.root, path=file.path)
-    ours = {"size_bytes", "mtime_ns"}
+    ours = {"size_bytes", "mtime_ns", "ctime_ns"}
     before, after = asdict(unlabelled), asdict(file)
     return {name: after[name] for name in after if after[name] != before[name] and name not in ours}
 

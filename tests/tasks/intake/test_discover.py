@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -248,14 +248,41 @@ def test_discover_file_of_same_size_and_time_is_not_hashed_again(tmp_path: Path)
         fill(tmp_path / "videos", {"a.mp4": b"old"}),
         locate_preprocessed(tmp_path, "h"),
     )
-    first = run_discover(source, layout)
-    remember(layout, first)
+    [first] = run_discover(source, layout)
+    # The name shows that nothing was read.
+    remember(layout, [replace(first, video_id="as it was")])
+    assert [file.video_id for file in run_discover(source, layout)] == ["as it was"]
+
+
+def test_discover_file_whose_time_was_set_back_is_hashed_again(tmp_path: Path) -> None:
+    source = fill(tmp_path / "videos", {"a.mp4": b"old"})
+    layout = locate_preprocessed(tmp_path, "h")
+    remember(layout, run_discover(source, layout))
     info = (source / "a.mp4").stat()
     (source / "a.mp4").write_bytes(b"new")
     os.utime(source / "a.mp4", ns=(info.st_atime_ns, info.st_mtime_ns))
-    # As with rsync, size and time decide: the old name shows that nothing was read.
-    assert run_discover(source, layout) == first
-    assert first[0].video_id == sha256(b"old")
+    assert (source / "a.mp4").stat().st_mtime_ns == info.st_mtime_ns
+    assert [file.video_id for file in run_discover(source, layout)] == [sha256(b"new")]
+
+
+@pytest.mark.parametrize("status", ["unreadable", "internal_error"])
+def test_discover_what_could_not_be_read_is_hashed_again(tmp_path: Path, status: str) -> None:
+    source = fill(tmp_path / "videos", {"a.mp4": b"x"})
+    layout = locate_preprocessed(tmp_path, "h")
+    [file] = run_discover(source, layout)
+    rows = [{**_known(file), "video_id": "another", "status": status}]
+    write_table(layout.videos_path, rows, VIDEOS)
+    assert [file.video_id for file in run_discover(source, layout)] == [sha256(b"x")]
+
+
+def test_discover_file_of_no_bytes_is_told_without_being_opened(tmp_path: Path) -> None:
+    # In /proc every file has this size, and some can be read without end.
+    source = fill(tmp_path / "videos", {"a.mp4": b""})
+    if Path("/proc/self/mountinfo").is_file():
+        (source / "proc.mp4").symlink_to("/proc/self/mountinfo")
+    for file in run_discover(source):
+        assert (file.status, file.reason) == (Status.UNSUPPORTED, "empty file (0 bytes)")
+        assert file.video_id is None
 
 
 @pytest.mark.parametrize(("content", "shift_ns"), [(b"new", 1), (b"longer", 0)])

@@ -16,6 +16,7 @@ from reelcheck.status import Status
 from storage.hashing import sha256_of
 from storage.layout import locate_preprocessed
 from storage.object_store.objects import ObjectFolder
+from tasks.intake.contents import hash_contents
 from tasks.intake.discover import discover, find_files, identify
 from tasks.intake.shards import make_shards
 from tasks.preprocessing.decode_pool import DecodePool
@@ -68,15 +69,18 @@ def test_what_has_not_changed_is_not_read_again(bucket: str) -> None:
 
 def test_what_a_web_server_sends_is_always_read(web_server: str, tmp_path: Path) -> None:
     (tmp_path / "served" / "a.mp4").write_bytes(b"abc")
-    [file] = identify(find_files(f"{web_server}/a.mp4"), ())
-    assert (file.root, file.path) == (web_server, "a.mp4")
+    read = partial(hash_contents, run=RunSettings(allow_private_addresses=True))
+    [file] = identify(find_files(f"{web_server}/a.mp4"), (), hash_files=read)
+    assert (file.root, file.path, file.size_bytes) == (web_server, "a.mp4", 3)
     (tmp_path / "served" / "a.mp4").write_bytes(b"xyz")
-    [again] = identify(find_files(f"{web_server}/a.mp4"), [_row(file)])
+    [again] = identify(find_files(f"{web_server}/a.mp4"), [_row(file)], hash_files=read)
     assert again.video_id == hashlib.sha256(b"xyz").hexdigest()
 
 
 def test_url_of_nothing_is_refused(bucket: str) -> None:
-    for url in (f"{bucket}/nothing/here", "s3://no-such-bucket/in", "unknown://x/y"):
+    chained = f"{bucket}/in::file:///etc"
+    elsewhere = ("unknown://x/y", "file:///etc/passwd", "memory://a", "https://example.org/")
+    for url in (f"{bucket}/nothing/here", "s3://no-such-bucket/in", *elsewhere, chained):
         with pytest.raises(SourceError, match=url):
             find_files(url)
 
@@ -128,6 +132,5 @@ def test_object_that_is_gone_or_another_is_a_row(
 
 
 def _row(file: InputFile) -> dict[str, object]:
-    return {
-        name: getattr(file, name) for name in ("root", "path", "size_bytes", "mtime_ns", "video_id")
-    }
+    names = ("root", "path", "size_bytes", "mtime_ns", "ctime_ns", "video_id")
+    return {"status": "ok", **{name: getattr(file, name) for name in names}}

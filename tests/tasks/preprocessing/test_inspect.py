@@ -210,7 +210,7 @@ def test_sheet_of_a_video_that_cannot_be_read_has_crops_only_and_says_so(
     accident: str,
     reason: str,
 ) -> None:
-    monkeypatch.setattr("tasks.preprocessing.inspect.read_stills", getattr(accidents, accident))
+    monkeypatch.setattr("tasks.preprocessing.inspect.read_stills_of", getattr(accidents, accident))
     run = RunSettings(timeout_seconds=1 if accident == "hang" else 600)
     sheet = gather_sheet(store.layout, "face.mp4", run)
     assert sheet.stills == ()

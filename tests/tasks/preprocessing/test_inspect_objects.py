@@ -56,7 +56,9 @@ def test_sheet_of_an_object_that_changed_or_is_gone_says_so(
     layout: StoreLayout, s3_bucket: str
 ) -> None:
     ObjectFolder(s3_bucket).write(NAME, b"another")
-    assert notes_of(layout) == ["the file has another content now: crops only"]
+    [note] = notes_of(layout)
+    assert note.startswith("the file has another content now")
+    assert note.endswith("crops only")
     ObjectFolder(s3_bucket).remove([NAME])
     [note] = notes_of(layout)
     assert "cannot be fetched" in note

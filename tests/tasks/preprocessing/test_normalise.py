@@ -34,7 +34,7 @@ from pathlib import Path
 from storage.atomic import atomic_path
 
 
-def write_without_end(path, target, settings):
+def write_without_end(path, video_id, target, settings, limits):
     with atomic_path(target) as temporary:
         temporary.write_bytes(b"the begin of a video")
         Path(__file__).with_name("begun").touch()
@@ -328,7 +328,7 @@ def test_deadline_ends_one_video_and_leaves_nothing_of_it(
     monkeypatch.syspath_prepend(tmp_path)  # the decode process imports it by name
     with monkeypatch.context() as during:
         endless = importlib.import_module("endless")
-        during.setattr("tasks.preprocessing.normalise.reencode", endless.write_without_end)
+        during.setattr("tasks.preprocessing.normalise.reencode_one", endless.write_without_end)
         run = RunSettings(num_workers=1, timeout_seconds=1)
         assert normalise(source, out, SMALL, run) == {"timeout": 1}
     assert (tmp_path / "begun").exists()

@@ -190,7 +190,7 @@ def in_table(row: Row, folder: Path) -> Row:
 
 
 NULL_WHERE_OK = {
-    *("reason", "size_bytes", "mtime_ns", "evidence_path"),  # not of the model
+    *("reason", "size_bytes", "mtime_ns", "ctime_ns", "evidence_path"),  # not of the model
     *("codec", "width", "height", "average_fps", "duration_seconds", "num_frames", "decoder"),
     *("num_packets_decoded", "largest_snap_seconds", "num_frames_with_face", "num_faces"),
     "head_rotation",

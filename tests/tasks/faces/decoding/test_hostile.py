@@ -1,6 +1,5 @@
 """Damaged files of every kind, through the real decode processes: each is a row, none is lost."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import numpy as np
 import pytest
 
 from reelcheck.config import PreprocessSettings, RunSettings
-from reelcheck.records import Shard, VideoResult
+from reelcheck.records import VideoResult
 from reelcheck.status import Status
 from storage.hashing import sha256_of
 from tasks.faces.decoding.probe import probe_video
+from tasks.intake.shards import make_shards
 from tasks.preprocessing.decode_pool import DecodePool
 
 Mutation = Callable[[np.random.Generator, bytes, bytes], bytes]
@@ -115,15 +115,13 @@ def damaged_files(folder: Path, videos: list[Path], number: int, *, seed: int) -
 
 def extracted(paths: list[Path], face_model: Path, **run: float) -> list[VideoResult]:
     """Results by the way of the pipeline, in the order of the paths."""
-    ids = [hashlib.sha256(path.name.encode()).hexdigest() for path in paths]
-    shard = Shard(
-        name="s", position="1/1", video_ids=tuple(ids), locations=tuple(str(path) for path in paths)
-    )
+    ids = [sha256_of(path) for path in paths]
+    (shard,) = make_shards(dict(zip(ids, map(str, paths), strict=True)), shard_size=len(ids))
     settings = PreprocessSettings(face_model_sha256=sha256_of(face_model))
     limits = RunSettings.model_validate({"num_workers": 2, "max_memory_bytes": 2**31} | run)
     with DecodePool([shard], settings, limits) as pool:
         results = {result.video_id: result for result in pool.results(shard)}
-    assert len(results) == len(paths)
+    assert results.keys() == set(ids)
     return [results[video_id] for video_id in ids]
 
 

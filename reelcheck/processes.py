@@ -1,4 +1,4 @@
-"""Child processes that end with their parent."""
+"""Processes of this machine: cores, CPU time, and children that end with their parent."""
 
 import ctypes
 import os
@@ -6,6 +6,19 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def measure_cpu_seconds() -> float:
+    """Add up the CPU seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def die_with_parent(parent_pid: int) -> None:
