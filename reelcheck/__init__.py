@@ -10,9 +10,8 @@ records.py        frozen records that stages pass on
 status.py         statuses of an input file
 identifiers.py    names that are hashes
 errors.py         every exception that a user can cause
-locations.py      a path or a URL
+locations.py      a path or a URL; the videos that the label ``source`` names
 reading.py        reading of input files: limits, and proof of the content
-sources.py        which video the label ``source`` names
 perturbations.py  changes of a video before detection
 progress.py       the progress bar
 visible.py        text of others, harmless where people see it

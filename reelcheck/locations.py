@@ -1,6 +1,11 @@
-"""Where something lies: a path on this machine, or a URL such as ``s3://bucket/videos``."""
+"""Where something lies: a path on this machine, or a URL such as ``s3://bucket/videos``.
 
-from pathlib import Path
+The label ``source`` names the videos that lie at a path, as ``real/a.mp4`` or only ``a.mp4``.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypedDict
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -35,3 +40,22 @@ def location_of(row: FileRow) -> str:
     """Join root and path of an input file: its path on this machine, or its URL."""
     root, path = row["root"], row["path"]
     return f"{root.rstrip('/')}/{path}" if is_url(root) else str(Path(root, path))
+
+
+def make_source_finder(videos: Iterable[tuple[str, str]]) -> Callable[[str], frozenset[str]]:
+    """Make a function: source name -> ids of the videos with that path, or else that file name.
+
+    Args:
+        videos: path and video id of every video.
+    """
+    by_path: dict[str, set[str]] = defaultdict(set)
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for path, video_id in videos:
+        by_path[path].add(video_id)
+        by_name[PurePosixPath(path).name].add(video_id)
+
+    def find(source: str) -> frozenset[str]:
+        name = PurePosixPath(source).name
+        return frozenset(by_path.get(source) or by_name.get(name) or ())
+
+    return find

@@ -19,8 +19,8 @@ from models.data.batching import Item
 from models.data.features import FeatureCache
 from models.data.self_blend import make_self_blend
 from models.data.transforms import augment
+from reelcheck.locations import make_source_finder
 from reelcheck.records import RGB
-from reelcheck.sources import make_source_finder
 from reelcheck.train_config import TrainSettings
 from storage.crops import open_crops
 from storage.layout import StoreLayout

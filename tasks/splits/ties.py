@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from reelcheck.sources import make_source_finder
+from reelcheck.locations import make_source_finder
 from storage.layout import StoreLayout
 from storage.rows import LabelColumns, ManifestRow, VideoRow
 from storage.schemas import MANIFEST, VIDEOS
