@@ -23,7 +23,7 @@ from typing import (
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 """Increase it with every change of columns or of their meaning; readers refuse other versions."""
 R = TypeVar("R", bound=Mapping[str, object])
 _TYPES = {

@@ -130,7 +130,7 @@ def _read_faces(layout: StoreLayout, rows: Sequence[ManifestRow]) -> tuple[Face,
     faces = []
     for row in rows:
         crops = CropReader(layout.crops_path(row["shard"], row["crop_file"]))
-        crops_THWC = crops.read(row["crop_row"])
+        crops_THWC = crops.read(row["crop_row"], sequence_id=row["sequence_id"])
         for index, frame_index in enumerate(row["frame_indices"]):
             x1, y1, x2, y2 = row["boxes_xyxy"][index]
             keypoints_xy = tuple(row["keypoints_xy"][index]) if row["keypoints_xy"] else None
