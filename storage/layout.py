@@ -13,6 +13,7 @@ STORE/
     summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
     audit.json audit.csv audit.png result of the last audit; the files of every leak
+    SHA256SUMS                    of files that carry no checksum; also in other folders
 MODEL/
   model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
@@ -43,6 +44,8 @@ from storage.outputs import EvaluationLayout, LockedFolder
 CROPS_SUFFIX = ".arrow"
 SEQUENCES_SUFFIX = ".sequences.parquet"
 VIDEOS_SUFFIX = ".videos.parquet"
+SUMS = "SHA256SUMS"
+"""List of checksums, of files for people in the same folder; see ``storage/checked/sums.py``."""
 COPY_RECORD = ".objects.json"
 """File of a working copy that says which versions of the object store's files it holds."""
 
@@ -149,6 +152,7 @@ class ModelLayout:
             self.source_path,
             self.report_path,
             self.classification_path,
+            self.path / SUMS,
             self.copy_record_path,
         )
 

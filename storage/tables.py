@@ -51,6 +51,19 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) 
         pyarrow.csv.write_csv(_to_arrow(rows, table.schema), temporary)
 
 
+def require_whole(path: Path, table: Table[Any]) -> None:
+    """Make sure that every byte of a table is as it was written, without reading its rows.
+
+    Raises:
+        StoreError: as ``read_table``.
+    """
+    try:
+        with open_sealed(path) as file:
+            _require_schema(path, file.schema_arrow, table.schema)
+    except _UNREADABLE as error:
+        raise _make_read_error(path, error) from error
+
+
 def read_table(
     path: Path, table: Table[Any], *, columns: Collection[str] | None = None
 ) -> pa.Table:

@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import pebble
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.errors import StoreError, VideoError
 from reelcheck.locations import is_url, location_of
 from reelcheck.status import Status
 from storage.atomic import write_bytes
+from storage.checked.settings import read_preprocessing
 from storage.crops import CropReader
 from storage.hashing import sha256_of
 from storage.layout import StoreLayout
@@ -161,7 +161,7 @@ def _read_stills(
     if not _may_be_there(location):
         return [], "the file is gone: crops only"
     frames = sorted({face.frame_index for track in tracks for face in track})
-    settings = _read_settings(layout)
+    settings = read_preprocessing(layout)
     try:
         with fetch_file(location) as path:
             if sha256_of(path) != row["video_id"]:
@@ -208,13 +208,6 @@ def _read_apart(
         pool.stop()
         pool.join()
     return stills
-
-
-def _read_settings(layout: StoreLayout) -> PreprocessSettings:
-    try:
-        return PreprocessSettings.model_validate_json(layout.settings_path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"{layout.settings_path} cannot be read: {error}") from error
 
 
 def _describe(layout: StoreLayout, row: VideoRow, notes: Sequence[str]) -> list[Line]:

@@ -21,10 +21,11 @@ from models.metrics.verdict import calibrate_score
 from models.network.detector import join_members
 from models.training.engine import describe_devices, read_node_rank
 from reelcheck.card import Aggregation, ModelCard
-from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, SettingsError, TrainingError
 from reelcheck.records import ScoredSequence
 from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.checked.settings import read_preprocessing
+from storage.checked.sums import write_sums
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.rows import LearnedRow, LogRow, ManifestRow, SplitRow, ValidationRow
@@ -187,14 +188,13 @@ def _write(
     videos = _aggregate_validation(trained.validation)
     calibration = fit_calibration(videos.logits, videos.labels, run.settings)
     scores = np.array([calibrate_score(logit, calibration) for logit in videos.logits])
-    stored = run.layout.settings_path.read_bytes()
     card = ModelCard(
         model_id=sha256(data).hexdigest()[:12],
         detector=run.settings.detector,
         num_members=trained.num_members,
         shares_backbone=trained.num_members > 1 and not run.settings.trains_backbone,
         training=run.settings,
-        preprocessing=PreprocessSettings.model_validate_json(stored),
+        preprocessing=read_preprocessing(run.layout),
         preprocessing_hash=run.layout.preprocessing_hash,
         split_hash=run.split_hash,
         initial_weights=trained.initial,
@@ -224,6 +224,10 @@ def _write(
         ),
     )
     save_checkpoint(model, data, card)
+    write_sums(
+        model.path,
+        (model.card_path, model.log_path, model.report_path, *model.plots_dir.glob("*.png")),
+    )
     for events in model.unfinished_dir.glob("*/tensorboard"):
         target = model.tensorboard_dir / events.parent.name
         shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)
