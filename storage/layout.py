@@ -152,7 +152,7 @@ class ModelLayout:
             self.source_path,
             self.report_path,
             self.classification_path,
-            self.path / SUMS,
+            self.sums_path,
             self.copy_record_path,
         )
 
@@ -286,6 +286,11 @@ class ModelLayout:
     def classification_path(self) -> Path:
         """Precision, recall and confusion counts on validation."""
         return self.path / "classification.json"
+
+    @property
+    def sums_path(self) -> Path:
+        """Checksums of files that carry none."""
+        return self.path / SUMS
 
     @property
     def plots_dir(self) -> Path:

@@ -51,6 +51,6 @@ def _read_sums(folder: Path) -> dict[str, str]:
     """Read the list, name -> checksum; a line that is none of a list names the list itself."""
     if not (folder / SUMS).is_file():
         return {}
-    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    found = [_LINE.fullmatch(line) for line in lines]
+    text = (folder / SUMS).read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    found = [_LINE.fullmatch(line) for line in text.split("\n") if text]
     return {line[2] if line else SUMS: line[1] if line else "" for line in found}

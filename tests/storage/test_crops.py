@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flipped_bits import flip_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import DamagedError, StoreError
 from reelcheck.records import CropSequence
 from storage.crops import CropReader, CropWriter, read_sequence, row_of_sequence
 from storage.layout import StoreLayout
@@ -217,3 +219,35 @@ def test_sequence_comes_back_from_its_row_and_its_crops(tmp_path: Path) -> None:
         "boxes_xyxy": [list(box) for box in sequence.boxes_xyxy],
         "keypoints_xy": [list(point) for point in points],
     }
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_crops_no_flipped_bit_gives_other_pictures(tmp_path: Path, *, compress: bool) -> None:
+    path = tmp_path / "c"
+    sequences = make_sequences([(2, 8), (2, 8), (1, 8)])
+    write_crops(path, sequences, compress=compress)
+    num_silent = 0
+    for place in flip_bits(path, num_flips=600):
+        row = place % len(sequences)
+        with suppress(DamagedError):
+            crops = CropReader(path).read(row, sequence_id=f"s{row}")
+            np.testing.assert_array_equal(crops, sequences[row].crops_THWC, strict=True)
+            num_silent += 1
+    assert num_silent < 500  # in other sequences, and in padding
+
+
+def test_crops_every_flipped_bit_of_the_pixels_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    (sequence,) = make_sequences([(2, 8)])
+    write_crops(path, [sequence])
+    start = path.read_bytes().index(sequence.crops_THWC.tobytes())
+    for place in flip_bits(path):
+        if start <= place < start + sequence.crops_THWC.nbytes:
+            with pytest.raises(DamagedError, match="s0 is not as it was written"):
+                CropReader(path).read(0, sequence_id="s0")
+
+
+def test_crops_of_another_sequence_are_refused(tmp_path: Path) -> None:
+    write_crops(tmp_path / "c", make_sequences([(1, 4), (1, 4)]))
+    with pytest.raises(DamagedError, match="s1 is not as it was written"):
+        CropReader(tmp_path / "c").read(0, sequence_id="s1")
