@@ -1,6 +1,5 @@
 """Arrow's answers about a result table against plain Python's."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from page import queries
 from page.queries import Live, Wanted
 from reelcheck.errors import StoreError
+from storage.checked.documents import write_document
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES, VIDEOS
 from storage.tables import Row, write_table
@@ -162,7 +162,7 @@ def test_predictions_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None
     def answer(video_id: str, **values: Any) -> None:
         path = output.result_path("key", video_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"status": "ok", "verdict": None, **values}), encoding="utf-8")
+        write_document(path, {"status": "ok", "verdict": None, **values})
 
     answer("a", verdict="fake", score=0.9)
     answer("b", status="no_face")

@@ -339,7 +339,9 @@ def test_table_says_its_schema_version(done: Done) -> None:
     for path in predictions:
         prediction = json.loads(path.read_text(encoding="utf-8"))
         assert prediction["schema_version"] == version
-        assert set(prediction) - {"schema_version"} <= set(SCORES.names)
+        assert set(prediction) - {"schema_version", "evidence_sha256", "checksum"} <= set(
+            SCORES.names
+        )
         logits = [track["logit"] for track in prediction["tracks"]]
         assert logits == sorted(logits, reverse=True)
         assert np.isfinite(logits).all()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.metrics.metrics import Interval
 from reelcheck.errors import StoreError
-from storage.layout import StoreLayout
+from storage.layout import SUMS, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.splits.audit import CONTRADICTION, Audit, Leak, LeakedFile, audit, list_leaked_files
@@ -154,7 +154,7 @@ def test_again_gives_the_same_bytes_and_changes_no_table(layout: StoreLayout) ->
     before = contents()
     run(layout)
     once = contents()
-    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png", "lock"}
+    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png", SUMS, "lock"}
     assert {name: once[name] for name in before} == before
     run(layout)
     assert contents() == once
