@@ -13,7 +13,7 @@ STORE/
     summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
     audit.json audit.csv audit.png result of the last audit; the files of every leak
-    SHA256SUMS                    of files that carry no checksum; also in other folders
+    SHA256SUMS                    of files that carry no checksum; also in a MODEL
 MODEL/
   model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
