@@ -145,13 +145,13 @@ def test_table_that_was_written_again_is_not_mistaken_for_the_old(tmp_path: Path
 
 def test_what_is_no_result_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is missing"):
         queries.load_table(path)
     path.write_bytes(b"PAR1 but not really")
     with pytest.raises(StoreError, match="cannot be read"):
         queries.load_table(path)
     write_table(path, [], VIDEOS)
-    with pytest.raises(StoreError, match="no result table of this version"):
+    with pytest.raises(StoreError, match="not the kind of table that this version"):
         queries.load_table(path)
 
 

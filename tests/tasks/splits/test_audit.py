@@ -11,6 +11,7 @@ from PIL import Image
 
 from models.metrics.metrics import Interval
 from reelcheck.errors import StoreError
+from storage.checked.documents import read_document
 from storage.layout import SUMS, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
@@ -108,7 +109,8 @@ def test_written_files_say_the_same_as_the_record(layout: StoreLayout) -> None:
     text = layout.audit_path.read_text(encoding="utf-8")
     written = json.loads(text, parse_constant=refuse)
     assert found.shortcuts is not None
-    assert written == {
+    assert written == read_document(layout.audit_path) | {"checksum": written["checksum"]}
+    assert read_document(layout.audit_path) == {
         "splits_from": "split",
         "leaks": [
             {
