@@ -37,6 +37,7 @@ from processes import describe_machine
 from reelcheck.config import PreprocessSettings, RunSettings
 from reelcheck.records import FINGERPRINT_BYTES
 from storage.atomic import write_text
+from storage.checked.seals import seal
 from storage.layout import StoreLayout, find_preprocessed, locate_preprocessed
 from storage.schemas import LABEL_COLUMNS, MANIFEST, SPLIT, VIDEOS
 from storage.tables import read_rows, read_table
@@ -136,6 +137,8 @@ def make_store(
             to_videos.write_table(piece.videos)
             to_manifest.write_table(piece.sequences)
             original_of |= piece.original_of
+    for path in (layout.videos_path, layout.manifest_path):
+        seal(path)
     return layout, original_of
 
 

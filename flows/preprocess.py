@@ -16,6 +16,7 @@ from reelcheck.progress import show_video_progress
 from reelcheck.records import Shard
 from reelcheck.settings import settings_hash
 from storage.atomic import remove_temporaries, write_text
+from storage.checked.documents import write_document
 from storage.layout import StoreLayout, is_no_crops, locate_preprocessed
 from storage.lock import hold_run_lock
 from storage.object_store.copies import fetch_file, open_for_writing
@@ -24,7 +25,7 @@ from tasks.intake.discover import is_whole_folder
 from tasks.intake.shards import find_contents, plan_shards
 from tasks.intake.steps import discover_step
 from tasks.preprocessing.decode_pool import DecodePool
-from tasks.preprocessing.extract import ExtractWork
+from tasks.preprocessing.extract import ExtractWork, set_aside_damaged_shards
 from tasks.preprocessing.steps import (
     collect_tables_step,
     extract_shard_anywhere_step,
@@ -33,8 +34,8 @@ from tasks.preprocessing.steps import (
 from tasks.preprocessing.summary import (
     PreprocessSummary,
     WorkDone,
-    format_json,
     format_markdown,
+    make_record,
     summarise,
 )
 
@@ -95,6 +96,7 @@ def preprocess(
             remove_temporaries(layout.path)
             remove_temporaries(layout.shards_dir)
             write_text(layout.settings_path, settings.model_dump_json(indent=2) + "\n")
+            set_aside_damaged_shards(layout)
             shards = plan_shards(
                 files, layout, shard_size=run.shard_size, retry_failed=retry_failed
             )
@@ -118,7 +120,7 @@ def preprocess(
                 wall_seconds=time.perf_counter() - started,
                 cpu_seconds=measure_cpu_seconds() - cpu_started,
             )
-            write_text(layout.summary_path, format_json(summary))
+            write_document(layout.summary_path, make_record(summary))
     create_markdown_artifact(format_markdown(summary), key="preprocess-summary")
     return summary
 

@@ -1,6 +1,5 @@
 """Flow: new labelled videos -> challenger -> it replaces the champion if the gate agrees."""
 
-import json
 from dataclasses import asdict
 
 from prefect.artifacts import create_markdown_artifact
@@ -16,7 +15,7 @@ from reelcheck.config import GateSettings, RunSettings
 from reelcheck.locations import Location
 from reelcheck.recipes import load_recipe
 from reelcheck.train_config import EngineSettings, TrainSettings
-from storage.atomic import write_text
+from storage.checked.documents import write_document
 from storage.checkpoints import read_champion
 from storage.layout import RegistryLayout, StoreLayout
 from storage.object_store.copies import open_for_writing
@@ -99,7 +98,7 @@ def retrain(
             if decision.promoted and require_approval:
                 decision = _ask_person(decision, versions, version, gate)
             promote_step(versions, version, decision)
-        write_text(versions.decision_path, json.dumps(asdict(decision), indent=2) + "\n")
+        write_document(versions.decision_path, asdict(decision))
     _publish(decision, drift)
     return decision
 

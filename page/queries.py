@@ -1,19 +1,20 @@
 """Queries of a result table, by Arrow: no loop over rows, whatever their number."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from reelcheck.errors import StoreError
+from storage.checked.documents import read_document
 from storage.outputs import ScoreLayout
 from storage.rows import PredictionRow, ScoreRow
 from storage.schemas import SCORES
+from storage.tables import read_one_row, read_table
 
 COLUMNS = (
     "path",
@@ -59,13 +60,7 @@ def load_table(path: Path) -> pa.Table:
     Raises:
         StoreError: the table is missing, damaged or of another version.
     """
-    try:
-        stored = pq.read_schema(path).metadata or {}
-        if any(stored.get(key) != value for key, value in SCORES.schema.metadata.items()):
-            raise StoreError(f"{path} is no result table of this version; score the files again")
-        table = pq.read_table(path, columns=list(COLUMNS))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+    table = read_table(path, SCORES, columns=COLUMNS)
     return table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
 
 
@@ -133,22 +128,10 @@ def read_full_row(output: ScoreLayout, table: pa.Table, index: int) -> ScoreRow:
     Raises:
         StoreError: the table has changed since.
     """
-    file = pq.ParquetFile(output.parquet_path)
-    start = 0
-    for group in range(file.num_row_groups):
-        num_rows = file.metadata.row_group(group).num_rows
-        if index < start + num_rows:
-            # By batches: one file needs no nested columns of 100,000 rows in memory.
-            for batch in file.iter_batches(batch_size=1024, row_groups=[group]):
-                if index < start + batch.num_rows:
-                    row: ScoreRow
-                    [row] = batch.slice(index - start, 1).to_pylist()
-                    if row["path"] != table["path"][index].as_py():
-                        raise StoreError("the table was written again; open the file again")
-                    return row
-                start += batch.num_rows
-        start += num_rows
-    raise StoreError("the table was written again; open the file again")
+    row = read_one_row(output.parquet_path, SCORES, index)
+    if row is None or row["path"] != table["path"][index].as_py():
+        raise StoreError("the table was written again; open the file again")
+    return row
 
 
 @dataclass
@@ -174,7 +157,10 @@ class Live:
         rows: list[PredictionRow] = []
         for name in sorted(names)[:max_files]:
             self.known.add(name)
-            row: PredictionRow = json.loads((self.results_dir / name).read_text(encoding="utf-8"))
+            try:
+                row = cast("PredictionRow", read_document(self.results_dir / name))
+            except StoreError:
+                continue  # damaged: the run that finds it makes it again
             kind = row["verdict"] or row["status"]
             self.verdicts[kind] = self.verdicts.get(kind, 0) + 1
             rows.append({**row, "video_id": name.removesuffix(".json")})

@@ -9,6 +9,7 @@
     ├── SettingsError (2)       a value that is not allowed
     ├── SourceError (2)         a folder, file or labels table that cannot be used
     ├── StoreError (2)          a store that lacks what the command needs, or is damaged
+    │   └── DamagedError (2)    a file that is not as it was written
     ├── TrainingError (2)       training cannot begin or continue, as after a loss that is no number
     ├── MismatchError (3)       model and data were not made for each other
     ├── FaceModelError (4)      the face detector's weights are missing or wrong
@@ -45,6 +46,10 @@ class StoreError(ReelcheckError):
     """A store lacks what the command needs, or is damaged."""
 
     exit_code = 2
+
+
+class DamagedError(StoreError):
+    """A file of ours is not as it was written."""
 
 
 class TrainingError(ReelcheckError):

@@ -14,6 +14,7 @@ atomic.py        files that appear whole or not at all
 lock.py          one run at a time per folder
 scratch.py       a folder for the run only
 hashing.py       SHA-256 of a file
+checked          files that say by themselves whether they are as they were written
 fetched          files of others in the user's cache
 object_store     the same folders at a URL
 """

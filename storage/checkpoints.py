@@ -5,13 +5,13 @@ and whoever uses the weights compares their hash with the card's.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from reelcheck.card import ModelCard
 from reelcheck.errors import MismatchError, SettingsError, StoreError
 from reelcheck.settings import validated
 from storage.atomic import write_bytes, write_text
+from storage.checked.names import read_names, write_names
 from storage.hashing import sha256_of
 from storage.layout import ModelLayout, RegistryLayout
 
@@ -116,7 +116,7 @@ def set_champion(registry: RegistryLayout, version: str) -> None:
     """Put a version into use, atomically: if this process is killed, one version is in use."""
     earlier = [name for name in _read_champions(registry) if name != version]
     names = [version, *earlier][: 1 + _NUM_EARLIER_CHAMPIONS]
-    write_text(registry.champion_path, "".join(f"{name}\n" for name in names))
+    write_names(registry.champion_path, names)
 
 
 def roll_back(registry: RegistryLayout) -> str:
@@ -137,8 +137,8 @@ def roll_back(registry: RegistryLayout) -> str:
     read_card(registry.version(names[1]))
     # Written first: a version in use that counts as withdrawn does no harm, unlike the opposite.
     withdrawn = [*_read_withdrawn(registry), names[0]]
-    write_text(registry.withdrawn_path, "".join(f"{name}\n" for name in withdrawn))
-    write_text(registry.champion_path, "".join(f"{name}\n" for name in names[1:]))
+    write_names(registry.withdrawn_path, withdrawn)
+    write_names(registry.champion_path, names[1:])
     return names[1]
 
 
@@ -152,24 +152,8 @@ _NUM_EARLIER_CHAMPIONS = 5
 
 def _read_champions(registry: RegistryLayout) -> list[str]:
     """Read the names of the version in use and of those before it, in this order."""
-    return _read_names(registry.champion_path)
+    return read_names(registry.champion_path)
 
 
 def _read_withdrawn(registry: RegistryLayout) -> list[str]:
-    return _read_names(registry.withdrawn_path)
-
-
-def _read_names(path: Path) -> list[str]:
-    """Read names of versions, one on each line; a missing file holds none.
-
-    Raises:
-        StoreError: one of them leads out of the registry.
-    """
-    names = path.read_text(encoding="utf-8").split() if path.exists() else []
-    for name in names:
-        if name in {".", ".."} or "/" in name or "\0" in name:
-            raise StoreError(
-                f"{path} names {name!r}, which is no folder in the registry; write the name of a "
-                "version there, or promote one: reelcheck models promote"
-            )
-    return names
+    return read_names(registry.withdrawn_path)

@@ -3,10 +3,14 @@
 - A crop file is one Arrow IPC file: one record batch per sequence, memory-mapped on reading. Raw
   uint8: lossless, and the cheapest random access of all formats measured (docs/decisions.md); or
   the same compressed with zstd, which the reader sees by itself.
+- Each batch carries a CRC-32 of its sequence and of its place in the file (3 GB/s), which is
+  checked whenever the sequence is read: a flipped bit is no other picture.
 - A shard has as many crop files as it takes to keep each of bounded size. The sequence table holds
   the number of a sequence's file and its row in there.
 """
 
+import json
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
@@ -17,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import DamagedError
 from reelcheck.records import RGB, CropSequence
 from storage.atomic import atomic_path
 from storage.layout import StoreLayout
@@ -32,6 +36,7 @@ _SCHEMA = pa.schema(
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("side_pixels", pa.int32(), nullable=False),
         pa.field("crops_THWC", pa.large_binary(), nullable=False),
+        pa.field("checksum", pa.uint32(), nullable=False),
     ]
 )
 
@@ -70,7 +75,7 @@ class CropWriter:
                 pa.ipc.new_file(self._sink, _SCHEMA, options=self._options)
             )
         file_and_row = (self._number, self._row)
-        self._writer.write_batch(_to_batch(sequence))
+        self._writer.write_batch(_to_batch(sequence, self._row))
         self._row += 1
         if self._sink.tell() >= self._max_file_bytes:
             self._open_file.close()
@@ -96,37 +101,48 @@ class CropReader:
         path: the crop file.
 
     Raises:
-        StoreError: the file is missing or damaged.
+        DamagedError: the file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
+        if not self._file.schema.equals(_SCHEMA):
+            raise self._damaged("its columns are not those of crops")
 
     def __len__(self) -> int:
         return int(self._file.num_record_batches)
 
-    def read(self, row: int) -> RGB:
+    def read(self, row: int, *, sequence_id: str) -> RGB:
         """Read the crops of one sequence: (T, S, S, 3) uint8, read-only, copied only if compressed.
 
+        Args:
+            row: place of the sequence in the file.
+            sequence_id: its id.
+
         Raises:
-            StoreError: this sequence is damaged or not there.
+            DamagedError: this sequence is not there, or not as it was written.
         """
         try:
             batch = self._file.get_batch(row)
-            side = batch["side_pixels"][0].as_py()
+            batch.validate(full=True)
             # The only value of its column; a scalar's as_buffer() would copy it.
             data = batch["crops_THWC"].buffers()[2]
-            return np.frombuffer(data, np.uint8).reshape(-1, side, side, 3)
-        except (OSError, ValueError, IndexError) as error:
+            stored = {name: batch[name][0].as_py() for name in _SMALL_COLUMNS}
+            checksum = _compute_checksum(stored, row, data)
+            if checksum != stored["checksum"] or stored["sequence_id"] != sequence_id:
+                raise self._damaged(f"sequence {sequence_id} is not as it was written")
+            shape = (stored["num_frames"], *[stored["side_pixels"]] * 2, 3)
+            return np.frombuffer(data, np.uint8).reshape(shape)
+        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"crops {self._path} cannot be read ({error}); delete the files of that shard "
+    def _damaged(self, reason: Exception | str) -> DamagedError:
+        return DamagedError(
+            f"crops {self._path} cannot be read ({reason}); delete the files of that shard "
             "and run preprocess again"
         )
 
@@ -161,7 +177,7 @@ def read_sequence(layout: StoreLayout, row: SequenceRow) -> CropSequence:
     """Read the crop sequence of a row, with its crops.
 
     Raises:
-        StoreError: the crops are missing or damaged.
+        DamagedError: the crops are missing or damaged.
     """
     values: Mapping[str, Any] = row
     lists = {name: tuple(values[name]) for name in _LISTS}
@@ -170,7 +186,7 @@ def read_sequence(layout: StoreLayout, row: SequenceRow) -> CropSequence:
         sequence_id=row["sequence_id"],
         video_id=row["video_id"],
         track_id=row["track_id"],
-        crops_THWC=crops.read(row["crop_row"]),
+        crops_THWC=crops.read(row["crop_row"], sequence_id=row["sequence_id"]),
         **lists,
     )
 
@@ -193,14 +209,23 @@ _LISTS = (
 )
 
 
-def _to_batch(sequence: CropSequence) -> pa.RecordBatch:
+_SMALL_COLUMNS = ("sequence_id", "num_frames", "side_pixels", "checksum")
+
+
+def _to_batch(sequence: CropSequence, row: int) -> pa.RecordBatch:
     num_frames, side, _, _ = sequence.crops_THWC.shape
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([sequence.sequence_id]),
-            pa.array([num_frames], pa.int32()),
-            pa.array([side], pa.int32()),
-            pa.array([sequence.crops_THWC.tobytes()], pa.large_binary()),
-        ],
-        schema=_SCHEMA,
-    )
+    data = sequence.crops_THWC.tobytes()
+    values = {
+        "sequence_id": sequence.sequence_id,
+        "num_frames": num_frames,
+        "side_pixels": side,
+        "crops_THWC": data,
+    }
+    values["checksum"] = _compute_checksum(values, row, data)
+    return pa.RecordBatch.from_pylist([values], schema=_SCHEMA)
+
+
+def _compute_checksum(values: Mapping[str, Any], row: int, data: bytes | pa.Buffer) -> int:
+    """Compute the CRC-32 of a sequence's crops, its id, its shape and its place in the file."""
+    described = [values["sequence_id"], values["num_frames"], values["side_pixels"], row]
+    return zlib.crc32(data, zlib.crc32(json.dumps(described).encode()))

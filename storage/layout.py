@@ -13,6 +13,7 @@ STORE/
     summary.json                  time and counts of the last run
     split.parquet                 one row per video: train, val or test
     audit.json audit.csv audit.png result of the last audit; the files of every leak
+    SHA256SUMS                    of files that carry no checksum; also in a MODEL
 MODEL/
   model.safetensors card.json split.parquet log.csv
   report.md classification.json plots/<name>.png
@@ -41,6 +42,8 @@ from storage.outputs import EvaluationLayout, LockedFolder
 CROPS_SUFFIX = ".arrow"
 SEQUENCES_SUFFIX = ".sequences.parquet"
 VIDEOS_SUFFIX = ".videos.parquet"
+SUMS = "SHA256SUMS"
+"""List of checksums, of files for people in the same folder; see ``storage/checked/sums.py``."""
 COPY_RECORD = ".objects.json"
 """File of a working copy that says which versions of the object store's files it holds."""
 
@@ -144,6 +147,7 @@ class ModelLayout:
             self.source_path,
             self.report_path,
             self.classification_path,
+            self.sums_path,
             self.copy_record_path,
         )
 
@@ -262,6 +266,11 @@ class ModelLayout:
     def classification_path(self) -> Path:
         """Precision, recall and confusion counts on validation."""
         return self.path / "classification.json"
+
+    @property
+    def sums_path(self) -> Path:
+        """Checksums of files that carry none."""
+        return self.path / SUMS
 
     @property
     def plots_dir(self) -> Path:

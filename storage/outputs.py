@@ -10,6 +10,7 @@ OUT/                            one scoring run's output
   results/<key>/<video id>.json prediction for one content; the key names model and settings
   evidence/<key>/<video id>.jpg its faces that speak most for the prediction
   scores.parquet scores.csv summary.json report.html
+  SHA256SUMS                    of files that carry no checksum; also in EVALUATION
 STUDY/                          several models compared
   learning_curve.csv learning_curve.png ablation.csv ablation.md ablation.png
 NORMALISED                      videos brought to one profile

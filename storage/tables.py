@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import DamagedError, StoreError
 from storage.atomic import atomic_path
+from storage.checked.seals import NoSealError, SealError, open_sealed, seal
 from storage.columns import R, Table
 
 Row = dict[str, Any]
 """A row without a type: of JSON, or with columns of no table."""
+_UNREADABLE = (SealError, NoSealError, OSError, pa.ArrowException)
 
 
 _FORMULA = "[=+@\\-\t\r\n\uff1d\uff0b\uff0d\uff20]"
@@ -54,7 +56,8 @@ def write_table(
         values = _to_arrow(rows, schema)
     values.validate(full=True)
     with atomic_path(path) as temporary:
-        pq.write_table(values, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(values, temporary, compression="zstd")
+        seal(temporary)
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], table: Table[Any]) -> None:
@@ -86,6 +89,19 @@ def restore_row(row: Mapping[str, Any]) -> Any:
     return {k: restore_text(value) if isinstance(value, str) else value for k, value in row.items()}
 
 
+def require_whole(path: Path, table: Table[Any]) -> None:
+    """Make sure that every byte of a table is as it was written, without reading its rows.
+
+    Raises:
+        StoreError: as ``read_table``.
+    """
+    try:
+        with open_sealed(path) as file:
+            _require_schema(path, file.schema_arrow, table.schema)
+    except _UNREADABLE as error:
+        raise _make_read_error(path, error) from error
+
+
 def read_table(
     path: Path, table: Table[Any], *, columns: Collection[str] | None = None
 ) -> pa.Table:
@@ -100,10 +116,10 @@ def read_table(
         StoreError: the file is missing, damaged, or holds another table or version.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_sealed(path, columns=columns) as file:
             _require_schema(path, file.schema_arrow, table.schema)
             return file.read([name for name in table.names if columns is None or name in columns])
-    except (OSError, pa.ArrowInvalid) as error:
+    except _UNREADABLE as error:
         raise _make_read_error(path, error) from error
 
 
@@ -118,6 +134,27 @@ def read_rows(path: Path, table: Table[R], *, columns: Collection[str] | None = 
     """
     rows: list[R] = read_table(path, table, columns=columns).to_pylist()
     return rows
+
+
+def read_one_row(path: Path, table: Table[R], index: int) -> R | None:
+    """Read the row at a position without holding many rows in memory; None: there are fewer.
+
+    Raises:
+        StoreError: as ``read_table``.
+    """
+    try:
+        with open_sealed(path) as file:
+            _require_schema(path, file.schema_arrow, table.schema)
+            # By batches: one row needs no nested columns of 100,000 rows in memory.
+            for batch in file.iter_batches(batch_size=1024):
+                if index < batch.num_rows:
+                    row: R
+                    [row] = batch.slice(index, 1).to_pylist()
+                    return row
+                index -= batch.num_rows
+    except _UNREADABLE as error:
+        raise _make_read_error(path, error) from error
+    return None
 
 
 def keep_videos(table: pa.Table, video_ids: Collection[str]) -> pa.Table:
@@ -142,7 +179,7 @@ def read_csv(path: Path, table: Table[R]) -> list[R]:
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
         values = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
         rows: list[R] = list(map(restore_row, values.to_pylist()))
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except (OSError, pa.ArrowException) as error:
         raise _make_read_error(path, error) from error
     return rows
 
@@ -154,8 +191,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         StoreError: the file is missing or damaged.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
+        with open_sealed(path, columns=()) as file:
+            metadata = file.schema_arrow.metadata or {}
+    except _UNREADABLE as error:
         raise _make_read_error(path, error) from error
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
@@ -170,13 +208,19 @@ def _require_schema(path: Path, stored: pa.Schema, schema: pa.Schema) -> None:
     metadata = stored.metadata or {}
     same_kind = all(metadata.get(key) == value for key, value in schema.metadata.items())
     if not (same_kind and stored.equals(schema, check_metadata=False)):
-        raise StoreError(
-            f"{path} is not the kind of table that this version of reelcheck writes there; "
-            "make it again into a new folder"
-        )
+        raise _make_kind_error(path)
+
+
+def _make_kind_error(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is not the kind of table that this version of reelcheck writes there; "
+        "make it again into a new folder"
+    )
 
 
 def _make_read_error(path: Path, error: Exception) -> StoreError:
+    if isinstance(error, NoSealError):
+        return _make_kind_error(path)
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing; run the step that makes it again")
-    return StoreError(f"{path} cannot be read ({error}); delete it and run again")
+    return DamagedError(f"{path} cannot be read ({error}); delete it and run again")

@@ -1,5 +1,6 @@
 """Steps of the pipeline, in rooms; each room imports only rooms that stand below it here.
 
+verification    whether everything that was written is still as it was written
 registry        whether a challenger may replace the champion, and how new videos differ
 evaluation      a model on videos that it has never seen: figures, report, studies
 scoring         files and a checkpoint -> result table, evidence, report

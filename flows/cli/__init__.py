@@ -7,7 +7,7 @@ training.py  recipes, train, evaluate, export
 weights.py   weights
 scoring.py   score, demo
 versions.py  retrain, models
-operating.py serve, deploy
+operating.py serve, deploy, verify
 web_page.py  page
 options.py   options that commands share
 checks.py    refusals before anything heavy is imported

@@ -1,14 +1,16 @@
-"""Commands for running unattended: serve, deploy."""
+"""Commands for running unattended: serve, deploy, verify."""
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli.app import app
-from flows.cli.printing import console
+from flows.cli.printing import console, print_damages
 from reelcheck.serving.login import ServerLogin
+from storage.refusals import require_source
 
 
 @app.command()
@@ -88,3 +90,48 @@ def deploy(
     console.print("deployed", highlight=False)
     if lost_worker and (num_lost := end_lost_runs(lost_worker)):
         console.print(f"marked as crashed: {num_lost} runs without a process", highlight=False)
+
+
+@app.command()
+def verify(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Stores, models, registries, evaluations or outputs of `score`, by path or URL.",
+        ),
+    ],
+    *,
+    sets_aside: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside",
+            help="Rename damaged answers, and what counts a damaged shard as done, so that the "
+            "next `score` or `preprocess` makes them again.",
+        ),
+    ] = False,
+) -> None:
+    """Check that every file is as it was written, and name each that is not: exit code 2.
+
+    All of it is read, crops, weights and pictures, too.
+
+    Example: `reelcheck verify store/ model/ scores/`
+    """
+    for path in paths:
+        require_source(path)
+
+    from storage.object_store.copies import open_for_reading, open_for_writing
+    from tasks.verification.verify import verify as run_task
+
+    num_damages = 0
+    for path in paths:
+        with ExitStack() as stack:
+            if sets_aside:
+                folder = stack.enter_context(open_for_writing(path)).path
+            else:
+                folder = stack.enter_context(open_for_reading(path))
+            num_checked, damages = run_task(folder, sets_aside=sets_aside)
+        print_damages(path, damages, num_checked=num_checked)
+        num_damages += len(damages)
+    if num_damages:
+        raise typer.Exit(2)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.registry.versions import Comparison, Details, Version
     from tasks.splits.audit import Audit
     from tasks.splits.shortcuts import Shortcuts
+    from tasks.verification.checks import Damage
 
 
 class _Console(Console):
@@ -38,6 +39,16 @@ console = _Console(emoji=False)
 def print_path(what: str, path: str | Path) -> None:
     """Where something was written; never wrapped, so that it can be copied."""
     console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_damages(place: str, damages: "Sequence[Damage]", *, num_checked: int) -> None:
+    """How many files were checked, and a line per file that is not as it was written."""
+    for damage in damages:
+        text = f"damaged: {damage.path}: {' '.join(damage.reason.split())}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    found = f"{len(damages)} damaged" if damages else "all as they were written"
+    text = f"{place}: {num_checked} files checked, {found}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_summary(summary: "PreprocessSummary") -> None:

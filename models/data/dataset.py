@@ -126,7 +126,7 @@ class CropDataset(Dataset[Item]):
         """Read the crops (T, 3, S, S) at these positions, blended and changed as drawn."""
         row = self._rows[draw.row]
         crops = open_crops(self._layout.crops_path(row["shard"], row["crop_file"]))
-        crops_THWC = crops.read(row["crop_row"])[kept]
+        crops_THWC = crops.read(row["crop_row"], sequence_id=row["sequence_id"])[kept]
         keypoints_T62 = keypoints_of(row)
         keypoints_T62 = keypoints_T62[kept] if keypoints_T62 is not None else None
         if draw.look is not Look.PLAIN:

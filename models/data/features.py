@@ -17,11 +17,10 @@ from torch import Tensor
 
 from reelcheck.errors import StoreError
 from storage.atomic import write_bytes
-from storage.hashing import sha256_of
+from storage.hashing import NUM_NAME_DIGITS, is_named_after_content
 from storage.layout import StoreLayout
 from storage.rows import ManifestRow
 
-_NUM_DIGITS = 16
 _SUFFIX = ".safetensors"
 
 
@@ -62,7 +61,7 @@ class FeatureCache:
         before = self._find_file(shard)
         known = {name: _open(before).get_tensor(name) for name in self._list_ids(shard)}
         content = save({**known, **{name: t.contiguous() for name, t in features_of.items()}})
-        digest = hashlib.sha256(content).hexdigest()[:_NUM_DIGITS]
+        digest = hashlib.sha256(content).hexdigest()[:NUM_NAME_DIGITS]
         path = self._folder / f"{shard}.{digest}{_SUFFIX}"
         write_bytes(path, content)
         self._path_of[shard] = path
@@ -85,8 +84,7 @@ class FeatureCache:
         """Find the file of a shard; one whose content is not what its name says is deleted."""
         if shard not in self._path_of:
             for path in self._folder.glob(f"{shard}.*{_SUFFIX}"):
-                digits = path.name.removesuffix(_SUFFIX).rpartition(".")[2]
-                if sha256_of(path)[:_NUM_DIGITS] == digits:
+                if is_named_after_content(path):
                     self._path_of[shard] = path
                     break
                 path.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Check a file: upload, progress, verdict."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from page.visits import Check, Model, Stage, Visit
 from page.words import LIMITS, format_time_left
 from reelcheck.errors import ReelcheckError
 from reelcheck.locations import is_url
+from storage.checked.documents import read_document
 from storage.outputs import ScoreLayout
 from storage.rows import ScoreRow
 from tasks.scoring.words import format_score
@@ -250,7 +250,7 @@ def _make_report(check: Check, row: ScoreRow, out: ScoreLayout) -> str:
     from tasks.scoring.report import render_report
 
     shown: ScoreRow = {**row, "path": check.name, "root": ""}
-    summary = json.loads(out.summary_path.read_text(encoding="utf-8"))
+    summary = read_document(out.summary_path)
     return render_report([shown], card=check.model.card, summary=summary, evidence_dir=out.path)
 
 

@@ -1,6 +1,5 @@
 """Runs: the last runs of the flows, and the decisions about new models."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from page import markup
 from page.prefect_state import FlowRun, find_api_url, find_ui_url, read_last_runs
 from page.server import get_server
 from page.words import describe_model_and_rule
-from reelcheck.errors import ReelcheckError
+from reelcheck.errors import ReelcheckError, StoreError
+from storage.checked.documents import read_document
 from storage.checkpoints import read_card, read_champion
 from storage.layout import RegistryLayout
 
@@ -159,7 +159,6 @@ def _show_drift(layout: RegistryLayout) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_document(path)
+    except StoreError:
         return None
-    return record if isinstance(record, dict) else None

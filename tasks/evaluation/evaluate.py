@@ -1,6 +1,5 @@
 """A checkpoint on labelled videos that it has never seen -> every figure, and the report."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from models.metrics.metrics import compute_metrics
 from reelcheck.card import ModelCard
 from reelcheck.config import RunSettings
 from reelcheck.perturbations import Perturbation
-from storage.atomic import write_text
+from storage.checked.documents import read_document, write_document
+from storage.checked.sums import write_sums
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.lock import hold_run_lock
@@ -86,6 +86,7 @@ def evaluate(
                 )
                 robustness[perturbation.name] = row
             write_robustness(output.robustness_path, list(robustness.values()))
+            write_sums(output.path, (output.robustness_path,))
         evaluation: Evaluation = {
             **key,
             "split_hash": read_split_hash(layout),
@@ -97,7 +98,7 @@ def evaluate(
         }
         if with_report:
             write_evaluation_report(output, layout, card, evaluation, rows)
-        write_text(output.evaluation_path, json.dumps(evaluation, indent=2) + "\n")
+        write_document(output.evaluation_path, evaluation)
     return evaluation
 
 
@@ -105,7 +106,7 @@ def _read_earlier_robustness(output: EvaluationLayout, key: Mapping[str, str]) -
     """Read the rows, by name, of an earlier evaluation of the same predictions."""
     if not output.evaluation_path.exists():
         return {}
-    earlier = json.loads(output.evaluation_path.read_text(encoding="utf-8"))
+    earlier = read_document(output.evaluation_path)
     if not key.items() <= earlier.items():
         return {}
     return {row["name"]: row for row in earlier["robustness"]}

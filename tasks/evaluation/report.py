@@ -15,6 +15,7 @@ from models.metrics.metrics import compute_risk_coverage
 from reelcheck.card import ModelCard
 from reelcheck.visible import spell_invisible
 from storage.atomic import write_bytes, write_text
+from storage.checked.sums import write_sums
 from storage.crops import read_sequence
 from storage.layout import StoreLayout
 from storage.outputs import EvaluationLayout
@@ -94,6 +95,8 @@ def write_evaluation_report(
         data_url=_encode_data_url,
     )
     write_text(output.report_path, page)
+    shown = (path for name in ("plots", "faces") for path in (output.path / name).glob("*.*"))
+    write_sums(output.path, (output.report_path, output.model_card_path, *shown))
 
 
 def _draw(

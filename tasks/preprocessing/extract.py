@@ -1,5 +1,6 @@
 """One shard of videos -> crops and rows on disk."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,16 +8,20 @@ from functools import partial
 from pathlib import Path
 
 from reelcheck.config import PreprocessSettings, RunSettings
+from reelcheck.errors import DamagedError
 from reelcheck.records import Shard, VideoResult
 from reelcheck.settings import settings_hash
+from storage.atomic import set_aside
 from storage.crops import CropWriter, row_of_sequence
 from storage.layout import StoreLayout, locate_preprocessed
 from storage.object_store.copies import open_output_folder
 from storage.results import row_of_result
 from storage.schemas import SEQUENCES, VIDEO_RESULTS
-from storage.tables import write_table
+from storage.tables import require_whole, write_table
 from tasks.preprocessing.decode_pool import DecodePool
 from tasks.preprocessing.summary import WorkDone, add_by_name
+
+_log = logging.getLogger(__name__)
 
 
 def extract_shard(
@@ -75,6 +80,21 @@ def extract_shard(
         num_frames=num_frames,
         cpu_seconds=add_by_name([*stage_seconds, {"write": write_seconds}]),
     )
+
+
+def set_aside_damaged_shards(layout: StoreLayout) -> None:
+    """Make shards whose tables are not as they were written count as not done.
+
+    Crops take long to check: ``tasks/verification`` does it.
+    """
+    for shard in layout.done_shards():
+        videos, sequences = layout.shard_videos_path(shard), layout.shard_sequences_path(shard)
+        try:
+            require_whole(sequences, SEQUENCES)
+            require_whole(videos, VIDEO_RESULTS)
+        except DamagedError as error:
+            aside = set_aside(videos)
+            _log.warning("%s. The shard is made again; %s is kept", error, aside.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from reelcheck.errors import StoreError, VideoError
 from reelcheck.locations import is_url, location_of
 from reelcheck.status import Status
 from storage.atomic import write_bytes
+from storage.checked.settings import read_preprocessing
 from storage.crops import CropReader
 from storage.layout import StoreLayout
 from storage.object_store.copies import fetch_file
@@ -38,7 +39,6 @@ from tasks.preprocessing.contact_sheet import (
     Sheet,
     draw_sheet,
 )
-from tasks.splits.stored import read_preprocessing
 
 _MAX_STILLS = 12
 _MAX_STILL_PIXELS = 640
@@ -129,7 +129,7 @@ def _read_faces(layout: StoreLayout, rows: Sequence[ManifestRow]) -> tuple[Face,
     faces = []
     for row in rows:
         crops = CropReader(layout.crops_path(row["shard"], row["crop_file"]))
-        crops_THWC = crops.read(row["crop_row"])
+        crops_THWC = crops.read(row["crop_row"], sequence_id=row["sequence_id"])
         for index, frame_index in enumerate(row["frame_indices"]):
             x1, y1, x2, y2 = row["boxes_xyxy"][index]
             keypoints_xy = tuple(row["keypoints_xy"][index]) if row["keypoints_xy"] else None

@@ -1,6 +1,5 @@
 """Counts and times of one run of preprocessing: for people and for ``summary.json``."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -104,15 +103,14 @@ def summarise(
     )
 
 
-def format_json(summary: PreprocessSummary) -> str:
-    """Write the content of ``summary.json``: the record, its speeds and its shares."""
-    values: dict[str, Any] = {
+def make_record(summary: PreprocessSummary) -> dict[str, Any]:
+    """Make the content of ``summary.json``: the record, its speeds and its shares."""
+    return {
         **asdict(summary),
         "videos_per_second": summary.videos_per_second,
         "frames_per_second": summary.frames_per_second,
         "cpu_shares": summary.cpu_shares,
     }
-    return json.dumps(values, indent=2) + "\n"
 
 
 def format_overview(summary: PreprocessSummary) -> dict[str, str]:

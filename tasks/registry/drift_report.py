@@ -4,11 +4,10 @@ Labelled videos that are new since the champion was trained are compared with th
 out then: the champion has learned from neither, so that its scores of both are comparable.
 """
 
-import json
 from dataclasses import asdict
 
 from models.metrics.metrics import Interval
-from storage.atomic import write_text
+from storage.checked.documents import write_document
 from storage.checkpoints import read_card, read_champion
 from storage.layout import ModelLayout, RegistryLayout, StoreLayout
 from storage.lock import hold_run_lock
@@ -47,7 +46,7 @@ def report_drift(layout: StoreLayout, registry: RegistryLayout) -> Drift | None:
     record = {"champion": champion, "summary": drift.summary, **asdict(drift)}
     for rate, written in zip(drift.rates, record["rates"], strict=True):
         written |= {side: _name_values(getattr(rate, side)) for side in ("old", "new")}
-    write_text(registry.drift_path, json.dumps(record, indent=2) + "\n")
+    write_document(registry.drift_path, record)
     draw_drift(registry.drift_plot_path, drift)
     return drift
 

@@ -1,10 +1,9 @@
 """Write a decision to the registry, and move the champion pointer if the decision says so."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
-from storage.atomic import write_text
+from storage.checked.documents import read_document, write_document
 from storage.checkpoints import read_card, read_champion, set_champion
 from storage.layout import RegistryLayout
 from tasks.registry.gate import Decision, Rule
@@ -52,8 +51,7 @@ def read_gate(registry: RegistryLayout, version: str) -> dict[str, Any] | None:
     path = registry.version(version).gate_path
     if not path.exists():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+    return read_document(path)
 
 
 def _record(
@@ -61,5 +59,4 @@ def _record(
 ) -> None:
     """Write the decision, with the version that the challenger was compared with."""
     record = {"challenger": challenger, "champion": champion, **asdict(decision)}
-    text = json.dumps(record, indent=2) + "\n"
-    write_text(registry.version(challenger).gate_path, text)
+    write_document(registry.version(challenger).gate_path, record)

@@ -1,6 +1,5 @@
 """The versions of a registry, for people: list, show, compare."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from models.metrics.evaluation import Evaluation
 from reelcheck.card import ModelCard
+from storage.checked.documents import read_document
 from storage.checkpoints import read_card, read_champion
 from storage.layout import ModelLayout, RegistryLayout
 from storage.outputs import EvaluationLayout
@@ -153,8 +153,4 @@ def _read_evaluations(model: ModelLayout) -> dict[str, Evaluation]:
         (EvaluationLayout(folder).evaluation_path for folder in model.evaluations_dir.glob("*")),
         key=lambda path: path.stat().st_mtime_ns if path.exists() else 0,
     )
-    return {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
-        for path in paths
-        if path.exists()
-    }
+    return {path.parent.name: read_document(path) for path in paths if path.exists()}

@@ -5,10 +5,10 @@ prediction is written at once: nothing that was done is done again, whatever end
 tables are made from the predictions, so a second run writes the same bytes.
 """
 
-import json
+import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,14 @@ from typing import Any
 from models.interop.runtime import Runtime
 from reelcheck.card import ModelCard, require_same_preprocessing
 from reelcheck.config import PreprocessSettings, RunSettings, ScoreSettings
+from reelcheck.errors import DamagedError
 from reelcheck.locations import Location, is_url
 from reelcheck.processes import measure_cpu_seconds
 from reelcheck.records import InputFile
 from reelcheck.status import FAILURES, RETRIED
-from storage.atomic import remove_temporaries, write_text
+from storage.atomic import remove_temporaries, set_aside, write_text
+from storage.checked.documents import read_document, write_document
+from storage.checked.sums import write_sums
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout
 from storage.lock import hold_run_lock
@@ -34,8 +37,11 @@ from tasks.intake.contents import hash_here
 from tasks.intake.discover import HashFiles, find_files, identify
 from tasks.intake.inputs import find_inputs, keep_settled, sample_files
 from tasks.intake.shards import find_contents, make_shards
+from tasks.scoring.answers import read_answers
 from tasks.scoring.report import render_report
 from tasks.scoring.shard import OnRow, Scorer, ScoreShards, open_scorer, score_here
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ def score_files(
             hash_files = hash_files or partial(hash_here, run=request.run)
             files = identify(files, _read_known(output), hash_files=hash_files)
             contents = find_contents(files)
-            predictions = _read_predictions(scorer, contents)
+            predictions = read_answers(output, scorer.key, contents)
             again = RETRIED | FAILURES if request.retry_failed else RETRIED
             todo = {
                 video_id: location
@@ -121,7 +127,7 @@ def score_files(
             names = {file.location: file.path for file in files}
             shards = make_shards(todo, shard_size=request.run.shard_size)
             score_shards(shards, scorer, request.run, lambda path, row: on_row(names[path], row))
-            predictions |= _read_predictions(scorer, todo)
+            predictions |= read_answers(output, scorer.key, todo)
             rows = [_make_row(file, predictions, scorer.card) for file in files]
             summary = _summarise(rows, scorer, new=todo) | {
                 **_measure_speed(time.perf_counter() - started, num_new=len(todo)),
@@ -156,17 +162,13 @@ def _remove_temporaries(scorer: Scorer) -> None:
 
 def _read_known(output: ScoreLayout) -> list[ScoreRow]:
     """Read the table of the last run; it knows files that need not be hashed again."""
-    return read_rows(output.parquet_path, SCORES) if output.parquet_path.exists() else []
-
-
-def _read_predictions(scorer: Scorer, video_ids: Iterable[str]) -> dict[str, PredictionRow]:
-    """Read the predictions for these contents that are on disk."""
-    paths = {video_id: scorer.output.result_path(scorer.key, video_id) for video_id in video_ids}
-    return {
-        video_id: json.loads(path.read_text(encoding="utf-8"))
-        for video_id, path in paths.items()
-        if path.exists()
-    }
+    if not output.parquet_path.exists():
+        return []
+    try:
+        return read_rows(output.parquet_path, SCORES)
+    except DamagedError as error:
+        _log.warning("%s. It is kept as %s", error, set_aside(output.parquet_path).name)
+        return []
 
 
 def _make_row(
@@ -224,15 +226,25 @@ def _write_outputs(rows: list[ScoreRow], summary: Row, scorer: Scorer) -> Row:
     """Write the tables and the report; the summary is that of the last run that scored anything."""
     output = scorer.output
     if summary["num_new"] == 0 and output.summary_path.exists():
-        earlier: Row = json.loads(output.summary_path.read_text(encoding="utf-8"))
+        earlier = _read_summary(output)
         if {name: earlier.get(name) for name in _count_outcomes(rows)} == _count_outcomes(rows):
             summary = earlier
     write_csv(output.csv_path, map(_flatten, rows), SCORES_CSV)
     write_table(output.parquet_path, rows, SCORES)
     page = render_report(rows, card=scorer.card, summary=summary, evidence_dir=output.path)
     write_text(output.report_path, page)
-    write_text(output.summary_path, json.dumps(summary, indent=2) + "\n")
+    write_document(output.summary_path, summary)
+    write_sums(output.path, (output.csv_path, output.report_path))
     return summary
+
+
+def _read_summary(output: ScoreLayout) -> Row:
+    """Read the summary of the last run; a damaged one is empty, and will be written again."""
+    try:
+        return read_document(output.summary_path)
+    except DamagedError as error:
+        _log.warning("%s", error)
+        return {}
 
 
 def _flatten(row: ScoreRow) -> ScoreCsvRow:

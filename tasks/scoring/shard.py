@@ -15,7 +15,7 @@ from reelcheck.errors import MismatchError
 from reelcheck.locations import Location
 from reelcheck.progress import show_video_progress
 from reelcheck.records import Shard
-from storage.atomic import write_bytes, write_text
+from storage.atomic import write_bytes
 from storage.checkpoints import read_card
 from storage.columns import SCHEMA_VERSION
 from storage.layout import ModelLayout
@@ -25,6 +25,7 @@ from storage.rows import FrameRow, PredictionRow
 from tasks.checkpoints.runtimes import open_runtime
 from tasks.preprocessing.decode_pool import DecodePool
 from tasks.preprocessing.summary import WorkDone
+from tasks.scoring.answers import write_answer
 from tasks.scoring.evidence import choose_evidence, make_evidence_picture, make_heat_maps
 from tasks.scoring.predict import PREDICTION_VERSION, TrackPrediction, predict_videos
 
@@ -75,8 +76,7 @@ def score_shard(shard: Shard, scorer: Scorer, pool: DecodePool, on_row: OnRow) -
     predictions = predict_videos(pool.results(shard), scorer.card, scorer.runtime)
     for result, tracks, prediction in predictions:
         row = _add_evidence(result.video_id, tracks, prediction, scorer)
-        text = json.dumps({"schema_version": SCHEMA_VERSION, **row}, indent=1, allow_nan=False)
-        write_text(scorer.output.result_path(scorer.key, result.video_id), text + "\n")
+        write_answer(scorer.output, scorer.key, result.video_id, row)
         on_row(locations[result.video_id], row)
 
 
@@ -177,7 +177,7 @@ def _add_evidence(
     has_maps = scorer.settings.heat_maps and row["verdict"] != "real"
     maps = make_heat_maps(np.stack(crops[0]), scorer.runtime) if has_maps else None
     path = scorer.output.evidence_path(scorer.key, video_id)
-    write_bytes(path, make_evidence_picture(crops, maps))
+    write_bytes(path, make_evidence_picture(crops, maps), is_synced=False)
     frames: list[FrameRow] = [
         {**frame, "is_evidence": frame["frame_index"] in chosen.get(frame["track_id"], {})}
         for frame in row["frames"]

@@ -4,7 +4,6 @@ The audit looks at the splits of ``split.parquet``; without that file, at those 
 labels table give. It trusts no earlier step: what ties videos together is found again.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,9 @@ import pandas as pd
 
 from reelcheck.locations import location_of
 from reelcheck.status import NO_VIDEO
-from storage.atomic import atomic_path, write_text
+from storage.atomic import atomic_path
+from storage.checked.documents import write_document
+from storage.checked.sums import write_sums
 from storage.layout import StoreLayout
 from storage.lock import hold_run_lock
 from storage.rows import VideoRow
@@ -126,7 +127,8 @@ def audit(layout: StoreLayout) -> Audit:
             names = list(LeakedFileRow.__annotations__)
             pd.DataFrame(rows, columns=names).to_csv(temporary, index=False)
         draw_audit(layout.audit_plot_path, counts=result.counts, shortcuts=result.shortcuts)
-        write_text(layout.audit_path, json.dumps(_make_json(result), indent=2) + "\n")
+        write_document(layout.audit_path, _make_json(result))
+        write_sums(layout.path, (layout.audit_leaks_path, layout.audit_plot_path))
     return result
 
 

@@ -1,35 +1,14 @@
-"""What a store says of its own preprocessing and division; hashes are computed, never believed."""
+"""What a store says of its own division; hashes are computed, never believed."""
 
 import hashlib
 from collections.abc import Iterable
 
-from pydantic import ValidationError
-
-from reelcheck.config import PreprocessSettings, SplitSettings
+from reelcheck.config import SplitSettings
 from reelcheck.errors import StoreError
-from reelcheck.settings import settings_hash
 from storage.layout import StoreLayout
 from storage.rows import SplitRow
 from storage.schemas import SPLIT
 from storage.tables import read_metadata, read_rows
-
-
-def read_preprocessing(layout: StoreLayout) -> PreprocessSettings:
-    """Read the settings that a store's crops were made with.
-
-    Raises:
-        StoreError: they cannot be read, or are others than those that name the folder.
-    """
-    try:
-        settings = PreprocessSettings.model_validate_json(layout.settings_path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"{layout.settings_path} cannot be read: {error}") from error
-    if settings_hash(settings) != layout.preprocessing_hash:
-        raise StoreError(
-            f"{layout.settings_path} was changed: its settings are {settings_hash(settings)}, not "
-            f"{layout.preprocessing_hash}; run preprocess again, which writes it anew"
-        )
-    return settings
 
 
 def read_split_settings(layout: StoreLayout) -> SplitSettings | None:

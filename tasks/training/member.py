@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -19,10 +20,12 @@ from models.network.detector import Detector
 from models.training.inference import choose_device, score_sequences
 from models.training.training import PhaseResult, TrainingData, fit_phase
 from reelcheck.card import PhaseSummary, WeightsSource
-from reelcheck.errors import MismatchError
+from reelcheck.errors import DamagedError, MismatchError
 from reelcheck.settings import differences
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.atomic import write_bytes, write_text
+from storage.checked.documents import read_document, write_document
+from storage.hashing import sha256_of
 from storage.layout import ModelLayout, StoreLayout
 from storage.rows import EpochRow, LogRow, ManifestRow, ValidationRow
 from storage.schemas import LOG
@@ -154,17 +157,28 @@ def _claim(model: ModelLayout, fingerprint: str) -> None:
 
 
 def _keep_phase(model: ModelLayout, number: int, result: PhaseResult) -> None:
-    write_bytes(model.phase_weights_path(number), weights_to_bytes(result.weights))
-    kept = {"summary": result.summary.model_dump(), "log": result.log}
-    write_text(model.phase_path(number), json.dumps(kept))
+    weights = weights_to_bytes(result.weights)
+    write_bytes(model.phase_weights_path(number), weights)
+    kept = {
+        "summary": result.summary.model_dump(),
+        "log": result.log,
+        "weights_sha256": sha256(weights).hexdigest(),
+    }
+    write_document(model.phase_path(number), kept)
 
 
 def _read_phase(model: ModelLayout, number: int) -> PhaseResult | None:
     if not model.phase_path(number).exists():
         return None
-    kept = json.loads(model.phase_path(number).read_text(encoding="utf-8"))
+    kept = read_document(model.phase_path(number))
+    weights_path = model.phase_weights_path(number)
+    if sha256_of(weights_path) != kept["weights_sha256"]:
+        raise DamagedError(
+            f"{weights_path} is not as it was written; delete {model.unfinished_dir} and train "
+            "again"
+        )
     return PhaseResult(
-        weights=read_weights(model.phase_weights_path(number)),
+        weights=read_weights(weights_path),
         log=tuple(kept["log"]),
         summary=PhaseSummary.model_validate(kept["summary"]),
     )

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from models.metrics.metrics import compute_metrics
 from reelcheck.card import ModelCard
 from storage.atomic import write_text
+from storage.checked.documents import write_document
 from storage.layout import ModelLayout
 from storage.rows import LogRow
 from tasks.plotting.classification import draw_confusion, draw_precision_recall, draw_roc
@@ -71,9 +71,7 @@ def write_report(model: ModelLayout, result: TrainingResult) -> None:
             threshold=threshold,
             folds=result.folds,
         )
-    write_text(
-        model.classification_path, json.dumps(summarise_classification(result), indent=2) + "\n"
-    )
+    write_document(model.classification_path, summarise_classification(result))
     write_text(model.report_path, format_report(model, result))
 
 

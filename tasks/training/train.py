@@ -25,6 +25,8 @@ from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, SettingsError, TrainingError
 from reelcheck.records import ScoredSequence
 from reelcheck.train_config import EngineSettings, TrainSettings
+from storage.checked.settings import read_preprocessing
+from storage.checked.sums import write_sums
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.rows import LearnedRow, LogRow, ManifestRow, SplitRow, ValidationRow
@@ -32,7 +34,7 @@ from storage.schemas import LEARNED, LOG, MANIFEST, SPLIT, VALIDATION, VIDEOS
 from storage.tables import read_csv, read_rows, write_csv, write_table
 from storage.weights import read_model_weights, weights_to_bytes
 from tasks.splits.split import count_splits
-from tasks.splits.stored import hash_split, read_preprocessing
+from tasks.splits.stored import hash_split
 from tasks.splits.ties import group_fingerprints
 from tasks.training.features import has_fixed_features
 from tasks.training.member import Trained, train_member
@@ -226,6 +228,10 @@ def _write(
         ),
     )
     save_checkpoint(model, data, card)
+    write_sums(
+        model.path,
+        (model.card_path, model.log_path, model.report_path, *model.plots_dir.glob("*.png")),
+    )
     for events in model.unfinished_dir.glob("*/tensorboard"):
         target = model.tensorboard_dir / events.parent.name
         shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)

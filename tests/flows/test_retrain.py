@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from flows.retrain import retrain
 from reelcheck.config import GateSettings, RunSettings
 from reelcheck.train_config import Phase, TrainSettings
+from storage.checked.documents import read_document
 from storage.checkpoints import read_card, read_champion
 from storage.layout import RegistryLayout
 from tasks.registry.gate import Decision
@@ -103,7 +104,7 @@ def test_first_night_promotes_and_the_second_finds_nothing_new(
     champion = read_champion(place.registry)
     assert champion is not None
     assert read_card(place.registry.version(champion)).model_id
-    decision = json.loads(place.registry.decision_path.read_text(encoding="utf-8"))
+    decision = read_document(place.registry.decision_path)
     assert decision["reason"] == place.first.reason
     weights = place.registry.version(champion).weights_path.read_bytes()
     before = contents(place.registry.path)
@@ -143,10 +144,10 @@ def test_new_videos_give_a_challenger_that_every_rule_looks_at(
     assert champion is not None
     add_videos(place)
     result = place.night(reelcheck, "--require-approval", "--warm-start")
-    record = json.loads(place.registry.decision_path.read_text(encoding="utf-8"))
+    record = read_document(place.registry.decision_path)
     gates = {path.parent.name for path in place.registry.path.glob("*/gate.json")} - {champion}
     [challenger] = gates
-    gate = json.loads(place.registry.version(challenger).gate_path.read_text(encoding="utf-8"))
+    gate = read_document(place.registry.version(challenger).gate_path)
     assert gate == {"challenger": challenger, "champion": champion, **record}
     names = {rule["name"] for rule in gate["rules"]}
     assert {

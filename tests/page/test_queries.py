@@ -1,6 +1,5 @@
 """Arrow's answers about a result table against plain Python's."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from page import queries
 from page.queries import Live, Wanted
 from reelcheck.errors import StoreError
+from storage.checked.documents import write_document
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES, VIDEOS
 from storage.tables import Row, write_table
@@ -145,13 +145,13 @@ def test_table_that_was_written_again_is_not_mistaken_for_the_old(tmp_path: Path
 
 def test_what_is_no_result_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is missing"):
         queries.load_table(path)
     path.write_bytes(b"PAR1 but not really")
     with pytest.raises(StoreError, match="cannot be read"):
         queries.load_table(path)
     write_table(path, [], VIDEOS)
-    with pytest.raises(StoreError, match="no result table of this version"):
+    with pytest.raises(StoreError, match="not the kind of table that this version"):
         queries.load_table(path)
 
 
@@ -162,7 +162,7 @@ def test_predictions_of_a_run_are_read_once_as_they_come(tmp_path: Path) -> None
     def answer(video_id: str, **values: Any) -> None:
         path = output.result_path("key", video_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"status": "ok", "verdict": None, **values}), encoding="utf-8")
+        write_document(path, {"status": "ok", "verdict": None, **values})
 
     answer("a" * 64, verdict="fake", score=0.9)
     answer("b" * 64, status="no_face")

@@ -1,6 +1,5 @@
 """Each page, drawn by Streamlit without a browser."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 import page
 from page.server import get_server
 from reelcheck.page_config import PageSettings
+from storage.checked.documents import write_document
+from storage.checked.names import write_names
 from storage.layout import ModelLayout, RegistryLayout
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES
@@ -70,7 +71,7 @@ def test_champion_comes_first(opened: Open, model: ModelLayout, tmp_path: Path, 
     registry = RegistryLayout(tmp_path)
     for name in ("a", "b", "c"):
         tiny.save_model(registry.version(name).path)
-    registry.champion_path.write_text("b\n", encoding="utf-8")
+    write_names(registry.champion_path, ["b"])
     test = opened(registry=tmp_path, models=(model.path,))
     options = test.selectbox(key="model").options
     assert options[0] == "b (in use)"
@@ -97,7 +98,7 @@ def test_gate_and_decision_of_a_registry_are_shown(opened: Open, tmp_path: Path,
     tiny.save_model(registry.version("v1").path)
     rules = [{"name": "AUC <b>", "value": 0.5, "limit": ">= 0.6", "passed": False}]
     gate = {"promoted": False, "reason": "AUC <b> is 0.5", "rules": rules}
-    registry.version("v1").gate_path.write_text(json.dumps(gate), encoding="utf-8")
+    write_document(registry.version("v1").gate_path, gate)
     test = opened("runs", registry=tmp_path)
     assert "not promoted" in text_of(test)
     assert "<b> is 0.5" not in text_of(test)

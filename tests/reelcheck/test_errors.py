@@ -18,6 +18,7 @@ EXIT_CODES = {
     "SettingsError": 2,
     "SourceError": 2,
     "StoreError": 2,
+    "DamagedError": 2,
     "TrainingError": 2,
     "MismatchError": 3,
     "FaceModelError": 4,

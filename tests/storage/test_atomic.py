@@ -1,12 +1,15 @@
 """Files appear whole or not at all."""
 
+import os
+import stat
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.atomic import atomic_path, remove_temporaries, write_text
+from storage.atomic import atomic_path, remove_temporaries, set_aside, write_text
 
 
 def test_atomic_path_exception_leaves_old_file_and_no_other(tmp_path: Path) -> None:
@@ -79,3 +82,30 @@ def test_remove_temporaries_takes_what_a_kill_left_and_nothing_else(tmp_path: Pa
     remaining = sorted(path.name for path in tmp_path.iterdir())
     assert remaining == [".c.parquet", "b.tmp", "d.parquet", "e", "sub"]
     remove_temporaries(tmp_path / "is not there")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders cannot be synced everywhere")
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_synced: bool
+) -> None:
+    target = tmp_path / "marker"
+    seen: list[tuple[bool, bool]] = []
+    sync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), target.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    write_text(target, "done", is_synced=is_synced)
+    assert seen == ([(False, False), (True, True)] if is_synced else [])
+
+
+def test_set_aside_keeps_the_file_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for content in ("first", "second"):
+        write_text(path, content)
+        aside = set_aside(path)
+        assert (aside.name, aside.read_text(encoding="utf-8")) == ("a.json.damaged", content)
+        assert list(tmp_path.iterdir()) == [aside]

@@ -66,6 +66,7 @@ def test_only_rows_of_the_named_videos_are_left_in_their_order(wanted: list[str]
     ]
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, len(ROWS)))
 def test_table_is_written_as_its_rows_are(
     tmp_path_factory: pytest.TempPathFactory, cut: int

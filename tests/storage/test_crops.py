@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flipped_bits import flip_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelcheck.errors import StoreError
+from reelcheck.errors import DamagedError, StoreError
 from reelcheck.records import CropSequence
 from storage.crops import CropReader, CropWriter, read_sequence, row_of_sequence
 from storage.layout import StoreLayout
@@ -64,7 +66,7 @@ def test_crops_are_read_back_exactly_in_any_order(
     reader = CropReader(path)
     assert len(reader) == len(sequences)
     for row in data.draw(st.lists(st.sampled_from(range(len(sizes))), max_size=10)):
-        crops = reader.read(row)
+        crops = reader.read(row, sequence_id=f"s{row}")
         assert crops.dtype == np.uint8
         np.testing.assert_array_equal(crops, sequences[row].crops_THWC, strict=True)
 
@@ -88,7 +90,9 @@ def test_crops_from_a_view_are_written_as_seen(tmp_path: Path) -> None:
     (sequence,) = make_sequences([(4, 6)])
     turned = replace(sequence, crops_THWC=sequence.crops_THWC[::-1, :, ::-1])
     write_crops(tmp_path / "c", [turned])
-    np.testing.assert_array_equal(CropReader(tmp_path / "c").read(0), turned.crops_THWC)
+    np.testing.assert_array_equal(
+        CropReader(tmp_path / "c").read(0, sequence_id="s0"), turned.crops_THWC
+    )
 
 
 def test_crops_none_at_all_leave_no_file(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ def test_crops_files_are_bounded_and_every_sequence_is_where_it_was_said(
     largest = max(sequence.crops_THWC.nbytes for sequence in sequences)
     assert all(path.stat().st_size < limit + largest + 2000 for path in tmp_path.iterdir())
     for sequence, (number, row) in zip(sequences, positions, strict=True):
-        crops = CropReader(tmp_path / str(number)).read(row)
+        crops = CropReader(tmp_path / str(number)).read(row, sequence_id=sequence.sequence_id)
         np.testing.assert_array_equal(crops, sequence.crops_THWC, strict=True)
 
 
@@ -140,7 +144,7 @@ def test_crops_stopped_writer_leaves_whole_files_only(tmp_path: Path) -> None:
 
 def test_crops_cannot_be_changed_by_the_reader(tmp_path: Path) -> None:
     write_crops(tmp_path / "c", make_sequences([(1, 4)]))
-    crops = CropReader(tmp_path / "c").read(0)
+    crops = CropReader(tmp_path / "c").read(0, sequence_id="s0")
     with pytest.raises(ValueError, match="read-only"):
         crops[0, 0, 0, 0] = 1
 
@@ -150,7 +154,7 @@ def test_crops_are_not_copied_out_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mapped.arrow"
     write_crops(path, make_sequences([(30, 112)]))
     reader = CropReader(path)
-    crops = reader.read(0)
+    crops = reader.read(0, sequence_id="s0")
     maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     (mapped,) = (line.split()[0] for line in maps if line.endswith(str(path)))
     start, end = (int(address, 16) for address in mapped.split("-"))
@@ -160,10 +164,12 @@ def test_crops_are_not_copied_out_of_the_file(tmp_path: Path) -> None:
 def test_crops_stay_valid_after_the_file_is_replaced(tmp_path: Path) -> None:
     first, second = make_sequences([(2, 8)], seed=1), make_sequences([(2, 8)], seed=2)
     write_crops(tmp_path / "c", first)
-    crops = CropReader(tmp_path / "c").read(0)
+    crops = CropReader(tmp_path / "c").read(0, sequence_id="s0")
     write_crops(tmp_path / "c", second)
     np.testing.assert_array_equal(crops, first[0].crops_THWC)
-    np.testing.assert_array_equal(CropReader(tmp_path / "c").read(0), second[0].crops_THWC)
+    np.testing.assert_array_equal(
+        CropReader(tmp_path / "c").read(0, sequence_id="s0"), second[0].crops_THWC
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -193,7 +199,7 @@ def test_crops_damaged_batch_is_a_store_error(tmp_path: Path) -> None:
     path.write_bytes(content)
     reader = CropReader(path)
     with pytest.raises(StoreError):
-        reader.read(0)
+        reader.read(0, sequence_id="s0")
 
 
 def test_sequence_comes_back_from_its_row_and_its_crops(tmp_path: Path) -> None:
@@ -213,3 +219,35 @@ def test_sequence_comes_back_from_its_row_and_its_crops(tmp_path: Path) -> None:
         "boxes_xyxy": [list(box) for box in sequence.boxes_xyxy],
         "keypoints_xy": [list(point) for point in points],
     }
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_crops_no_flipped_bit_gives_other_pictures(tmp_path: Path, *, compress: bool) -> None:
+    path = tmp_path / "c"
+    sequences = make_sequences([(2, 8), (2, 8), (1, 8)])
+    write_crops(path, sequences, compress=compress)
+    num_silent = 0
+    for place in flip_bits(path, num_flips=600):
+        row = place % len(sequences)
+        with suppress(DamagedError):
+            crops = CropReader(path).read(row, sequence_id=f"s{row}")
+            np.testing.assert_array_equal(crops, sequences[row].crops_THWC, strict=True)
+            num_silent += 1
+    assert num_silent < 500  # in other sequences, and in padding
+
+
+def test_crops_every_flipped_bit_of_the_pixels_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    (sequence,) = make_sequences([(2, 8)])
+    write_crops(path, [sequence])
+    start = path.read_bytes().index(sequence.crops_THWC.tobytes())
+    for place in flip_bits(path):
+        if start <= place < start + sequence.crops_THWC.nbytes:
+            with pytest.raises(DamagedError, match="s0 is not as it was written"):
+                CropReader(path).read(0, sequence_id="s0")
+
+
+def test_crops_of_another_sequence_are_refused(tmp_path: Path) -> None:
+    write_crops(tmp_path / "c", make_sequences([(1, 4), (1, 4)]))
+    with pytest.raises(DamagedError, match="s1 is not as it was written"):
+        CropReader(tmp_path / "c").read(0, sequence_id="s1")

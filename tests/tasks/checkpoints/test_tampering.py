@@ -16,13 +16,13 @@ from models.interop.export import ExportedParts
 from reelcheck.card import Calibration
 from reelcheck.errors import MismatchError, ReelcheckError, StoreError
 from reelcheck.settings import settings_hash
+from storage.checked.settings import read_preprocessing
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout, StoreLayout
 from storage.outputs import EvaluationLayout, ScoreLayout
 from tasks.checkpoints import export, runtimes
 from tasks.checkpoints.exported import locate_exported, read_exported
 from tasks.checkpoints.runtimes import open_runtime
-from tasks.splits.stored import read_preprocessing
 
 Place = tuple[str | int, ...]
 FEW = settings(

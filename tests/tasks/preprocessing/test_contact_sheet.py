@@ -127,7 +127,9 @@ def test_sheet_of_a_picture_shows_it_upright(layout: StoreLayout, name: str, fac
     assert np.abs(still.rgb_HWC.astype(int) - wanted).mean() < 5
     rows = [row for row in read_rows(layout.manifest_path, MANIFEST) if row["track_id"] == 0]
     crops = [
-        CropReader(layout.crops_path(row["shard"], row["crop_file"])).read(row["crop_row"])[0]
+        CropReader(layout.crops_path(row["shard"], row["crop_file"])).read(
+            row["crop_row"], sequence_id=row["sequence_id"]
+        )[0]
         for row in rows
     ]
     (shown,) = sheet.tracks[0]

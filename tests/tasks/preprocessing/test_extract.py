@@ -88,10 +88,15 @@ def test_extract_shard_bad_and_good_videos_all_get_their_row(
     reader = CropReader(layout.crops_path(shard.name, 0))
     sequences = read_rows(layout.shard_sequences_path(shard.name), SEQUENCES)
     assert [row["crop_row"] for row in sequences] == list(range(len(reader))) == [0, 1]
-    pictures = [reader.read(row["crop_row"]) for row in sequences]
+    pictures = [reader.read(row["crop_row"], sequence_id=row["sequence_id"]) for row in sequences]
     np.testing.assert_array_equal(pictures[0], pictures[1])  # the same face, twice
     for row in sequences:
-        assert reader.read(row["crop_row"]).shape == (row["num_frames"], 112, 112, 3)
+        assert reader.read(row["crop_row"], sequence_id=row["sequence_id"]).shape == (
+            row["num_frames"],
+            112,
+            112,
+            3,
+        )
         assert row["sequence_id"] == f"{row['video_id'][:16]}-00-00"
         assert (row["shard"], row["crop_file"]) == (shard.name, 0)
         assert len(row["sharpness"]) == len(row["brightness"]) == row["num_frames"]

@@ -117,7 +117,7 @@ def test_sheet_of_an_ok_video_holds_its_frames_its_crops_and_its_row(
     drawn = cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2RGB)
     (sequence,) = read_rows(store.layout.manifest_path, MANIFEST)
     path = store.layout.crops_path(sequence["shard"], sequence["crop_file"])
-    crops = CropReader(path).read(sequence["crop_row"])
+    crops = CropReader(path).read(sequence["crop_row"], sequence_id=sequence["sequence_id"])
     sheet = gather_sheet(store.layout, "face.mp4", RUN)
     np.testing.assert_array_equal(drawn, draw_sheet(sheet))
     plain_drawn = draw_sheet(without_dots(sheet))

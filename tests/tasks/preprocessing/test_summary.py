@@ -1,17 +1,15 @@
 """The numbers of one run: nothing is counted twice, nothing is left out."""
 
-import json
-
 import pytest
 
 from tasks.preprocessing.summary import (
     STAGES,
     PreprocessSummary,
     WorkDone,
-    format_json,
     format_markdown,
     format_overview,
     format_stages,
+    make_record,
     summarise,
 )
 
@@ -55,7 +53,7 @@ def test_summary_clock_that_counted_less_than_the_stages_leaves_no_negative_rest
 
 def test_summary_json_has_the_record_and_what_follows_from_it() -> None:
     summary = summary_of(PARTS, cpu_seconds=10.0)
-    values = json.loads(format_json(summary))
+    values = make_record(summary)
     assert values["counts"] == {"no_face": 1, "ok": 5}
     assert values["cpu_seconds"] == dict(summary.cpu_seconds)
     assert values["cpu_shares"]["other"] == 0.2

@@ -1,6 +1,5 @@
 """What a registry says of its versions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from models.metrics.evaluation import evaluate_table
 from reelcheck.errors import StoreError
-from storage.atomic import write_text
+from storage.checked.documents import write_document
 from storage.checkpoints import read_card, set_champion
 from storage.layout import ModelLayout, RegistryLayout
 from storage.schemas import EVALUATED
@@ -45,7 +44,7 @@ def write_evaluation(model: ModelLayout, split: str, scores: list[float]) -> Non
         for n, score in enumerate(scores)
     ]
     found = evaluate_table(make_score_table(rows), read_card(model).calibration)
-    write_text(model.evaluation("test", split).evaluation_path, json.dumps(found))
+    write_document(model.evaluation("test", split).evaluation_path, found)
 
 
 def test_versions_say_which_is_in_use_and_what_the_gate_said(registry: RegistryLayout) -> None:

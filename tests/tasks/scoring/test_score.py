@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reelcheck.config import RunSettings, ScoreSettings
+from storage.checked.documents import read_document
 from storage.checkpoints import read_card
 from storage.layout import ModelLayout
 from storage.outputs import ScoreLayout
@@ -163,7 +164,7 @@ def test_each_of_the_four_worst_people_has_own_evidence(tmp_path: Path, model: M
 
 
 def test_summary_counts_the_rows(done: Done) -> None:
-    summary = json.loads(done.output.summary_path.read_text(encoding="utf-8"))
+    summary = read_document(done.output.summary_path)
     assert summary == done.scored.summary
     assert summary["num_files"] == sum(summary["statuses"].values()) == 10
     assert sum(summary["verdicts"].values()) == summary["statuses"]["ok"] == 5
@@ -339,7 +340,9 @@ def test_table_says_its_schema_version(done: Done) -> None:
     for path in predictions:
         prediction = json.loads(path.read_text(encoding="utf-8"))
         assert prediction["schema_version"] == version
-        assert set(prediction) - {"schema_version"} <= set(SCORES.names)
+        assert set(prediction) - {"schema_version", "evidence_sha256", "checksum"} <= set(
+            SCORES.names
+        )
         logits = [track["logit"] for track in prediction["tracks"]]
         assert logits == sorted(logits, reverse=True)
         assert np.isfinite(logits).all()

@@ -11,7 +11,8 @@ from PIL import Image
 
 from models.metrics.metrics import Interval
 from reelcheck.errors import StoreError
-from storage.layout import StoreLayout
+from storage.checked.documents import read_document
+from storage.layout import SUMS, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.splits.audit import CONTRADICTION, Audit, Leak, LeakedFile, audit, list_leaked_files
@@ -108,7 +109,8 @@ def test_written_files_say_the_same_as_the_record(layout: StoreLayout) -> None:
     text = layout.audit_path.read_text(encoding="utf-8")
     written = json.loads(text, parse_constant=refuse)
     assert found.shortcuts is not None
-    assert written == {
+    assert written == read_document(layout.audit_path) | {"checksum": written["checksum"]}
+    assert read_document(layout.audit_path) == {
         "splits_from": "split",
         "leaks": [
             {
@@ -154,7 +156,7 @@ def test_again_gives_the_same_bytes_and_changes_no_table(layout: StoreLayout) ->
     before = contents()
     run(layout)
     once = contents()
-    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png", "lock"}
+    assert once.keys() - before.keys() == {"audit.json", "audit.csv", "audit.png", SUMS, "lock"}
     assert {name: once[name] for name in before} == before
     run(layout)
     assert contents() == once

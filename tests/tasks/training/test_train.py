@@ -27,7 +27,7 @@ from reelcheck.errors import (
 from reelcheck.settings import load_settings
 from reelcheck.train_config import EngineSettings, TrainSettings
 from storage.checkpoints import read_card
-from storage.layout import ModelLayout, StoreLayout
+from storage.layout import SUMS, ModelLayout, StoreLayout
 from storage.schemas import LOG, MANIFEST, SPLIT, VALIDATION, VIDEOS
 from storage.tables import read_csv, read_metadata, read_rows, write_table
 from tasks.checkpoints.torch_model import load_detector
@@ -71,7 +71,7 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_training_writes_all_files_and_leaves_nothing_else(model: ModelLayout) -> None:
     pictures = {f"plots/{name}.png" for name in ("curves", "confusion", "roc", "precision_recall")}
     tables = {"split.parquet", "log.csv", "validation.parquet", "classification.json"}
-    tables.add("learned.parquet")
+    tables |= {"learned.parquet", SUMS}
     model_files = {"model.safetensors", "card.json", "report.md"}
     assert set(files_of(model.path)) == {*model_files, *tables, *pictures}
 
