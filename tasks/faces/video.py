@@ -5,7 +5,7 @@ Runs in a decode process.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,9 +22,9 @@ from reelcheck.status import Status
 from tasks.faces.decoding.decode import FrameReader
 from tasks.faces.decoding.plan import plan_samples, space_evenly
 from tasks.faces.decoding.probe import probe_video
+from tasks.faces.detection.aligned import MAX_CROPS, compute_face_fingerprints
 from tasks.faces.detection.crop import measure_quality
 from tasks.faces.detection.detect import FaceDetector
-from tasks.faces.detection.fingerprint import compute_fingerprint
 from tasks.faces.detection.track import Track
 from tasks.faces.search import Pass, ReadFrames, Search
 from tasks.faces.stopwatch import Stopwatch
@@ -102,6 +102,8 @@ def extract_video(
             )
             with watch.stage("crop"):
                 num_faces, sequences = cut_faces(video_id, passes, settings)
+            with watch.stage("detect"):
+                sequences = add_fingerprints(sequences, detector)
             result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
@@ -266,9 +268,25 @@ def _make_sequence(
         sharpness=tuple(sharpness for sharpness, _ in quality),
         brightness=tuple(brightness for _, brightness in quality),
         keypoints_xy=_collect_keypoints(piece),
-        fingerprints=tuple(
-            seen for s in piece if (seen := compute_fingerprint(s.crop_HWC)) is not None
-        ),
+    )
+
+
+def add_fingerprints(
+    sequences: Iterable[CropSequence], detector: FaceDetector
+) -> tuple[CropSequence, ...]:
+    """Add perceptual hashes of the faces, by which copies are found."""
+    return tuple(
+        replace(
+            sequence,
+            fingerprints=compute_face_fingerprints(
+                [
+                    sequence.crops_THWC[index]
+                    for index in space_evenly(sequence.num_frames, MAX_CROPS)
+                ],
+                detector.detect,
+            ),
+        )
+        for sequence in sequences
     )
 
 
