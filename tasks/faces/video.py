@@ -22,7 +22,11 @@ from reelcheck.status import Status
 from tasks.faces.decoding.decode import FrameReader
 from tasks.faces.decoding.plan import plan_samples, space_evenly
 from tasks.faces.decoding.probe import probe_video
-from tasks.faces.detection.aligned import MAX_CROPS, compute_face_fingerprints
+from tasks.faces.detection.aligned import (
+    MAX_CROPS,
+    compute_face_fingerprints,
+    locate_again,
+)
 from tasks.faces.detection.crop import measure_quality
 from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.detection.track import Track
@@ -274,19 +278,26 @@ def _make_sequence(
 def add_fingerprints(
     sequences: Iterable[CropSequence], detector: FaceDetector
 ) -> tuple[CropSequence, ...]:
-    """Add perceptual hashes of the faces, by which copies are found."""
-    return tuple(
-        replace(
-            sequence,
-            fingerprints=compute_face_fingerprints(
-                [
-                    sequence.crops_THWC[index]
-                    for index in space_evenly(sequence.num_frames, MAX_CROPS)
-                ],
-                detector.detect,
-            ),
-        )
-        for sequence in sequences
+    """Add perceptual hashes of some crops' faces, by which copies are found.
+
+    The key points of these crops are replaced by those that are found on the crops themselves.
+    """
+    return tuple(_add_own_fingerprints(sequence, detector) for sequence in sequences)
+
+
+def _add_own_fingerprints(sequence: CropSequence, detector: FaceDetector) -> CropSequence:
+    indices = space_evenly(sequence.num_frames, MAX_CROPS).tolist()
+    crops = [sequence.crops_THWC[index] for index in indices]
+    located = locate_again(crops, detector.detect)
+    keypoints = list(sequence.keypoints_xy)
+    if keypoints:
+        for index, points in zip(indices, located, strict=True):
+            if points is not None:
+                keypoints[index] = tuple(itertools.chain.from_iterable(points))
+    return replace(
+        sequence,
+        keypoints_xy=tuple(keypoints),
+        fingerprints=compute_face_fingerprints(crops, located),
     )
 
 

@@ -45,17 +45,23 @@ class Window(NamedTuple):
 
 FACE = Window(eye_distance=0.36, eye_height=0.36)
 EYES = Window(eye_distance=0.55, eye_height=0.45)
+WINDOWS = (FACE, EYES)
 _SECOND_LOOK = Window(eye_distance=0.3, eye_height=0.4)
 
 
 class _Turn(NamedTuple):
-    """Turns, scales and moves points x + iy of pixels: z -> factor * z + shift."""
+    """From pixels of a reduced crop to those of a window, as x + iy: z -> factor * z + shift."""
 
     factor: complex
     shift: complex
 
-    def then(self, other: "_Turn") -> "_Turn":
-        return _Turn(other.factor * self.factor, other.factor * self.shift + other.shift)
+    def undo(self, points: Keypoints) -> Keypoints:
+        """Bring back points of the turned square, in its sides, to sides of the crop."""
+        before = (
+            (complex(x, y) * _CELL_PIXELS - self.shift) / self.factor / _CROP_PIXELS
+            for x, y in points
+        )
+        return Keypoints(*((point.real, point.imag) for point in before))
 
     def apply(self, picture_HWC: RGB) -> RGB:
         """Turn a picture into a square of ``_CELL_PIXELS``; its edge goes on beyond it."""
@@ -71,39 +77,62 @@ class _Turn(NamedTuple):
         return np.asarray(turned, np.uint8)
 
 
-def compute_face_fingerprints(crops: Sequence[RGB], detect: Detect) -> tuple[bytes, ...]:
-    """Compute the hashes of up to ``MAX_CROPS`` crops of one face.
+def locate_again(crops: Sequence[RGB], detect: Detect) -> list[Keypoints | None]:
+    """Locate the key points of up to ``MAX_CROPS`` crops of one face, more exactly than on frames.
 
     Args:
         crops: squares with one face each.
         detect: finds the faces of a frame, most certain first.
 
     Returns:
-        For each crop two hashes, of its windows; where the detector sees no face, one of the crop;
-        and none of what shows almost nothing.
+        Key points in sides of the crop; None: the detector sees no face.
     """
     if len(crops) > MAX_CROPS:
-        raise ValueError(f"{len(crops)} crops; at most {MAX_CROPS} can be compared in one look")
-    sized = [_resize(crop, _CROP_PIXELS) for crop in crops]
-    first = [_fit(points, _SECOND_LOOK) for points in _locate_faces(sized, detect)]
+        raise ValueError(f"{len(crops)} crops; at most {MAX_CROPS} fit into one look")
+    first = _locate_faces(crops, detect)
+    turns = [None if points is None else _fit(points, _SECOND_LOOK) for points in first]
     levelled = [
-        crop if turn is None else turn.apply(crop) for crop, turn in zip(sized, first, strict=True)
+        crop if turn is None else turn.apply(_resize(crop, _CROP_PIXELS))
+        for crop, turn in zip(crops, turns, strict=True)
     ]
-    again = _locate_faces(levelled, detect)
-    pictures: list[RGB] = []
-    for crop, turn, points in zip(sized, first, again, strict=True):
-        if turn is None:
-            pictures.append(crop)
-            continue
-        for window in (FACE, EYES):
-            further = _fit(points, window) or _move(_SECOND_LOOK, window)
-            pictures.append(turn.then(further).apply(crop))
-    hashes = map(compute_fingerprint, pictures)
+    second = _locate_faces(levelled, detect)
+    return [
+        known if turn is None or again is None else turn.undo(again)
+        for known, turn, again in zip(first, turns, second, strict=True)
+    ]
+
+
+def align_face(crop_HWC: RGB, keypoints_xy: Keypoints) -> tuple[RGB, ...]:
+    """Cut ``WINDOWS`` out of a crop: squares of 64 pixels; none if the key points are one point.
+
+    Args:
+        crop_HWC: a square with one face.
+        keypoints_xy: its key points in sides of the crop.
+    """
+    sized = _resize(crop_HWC, _CROP_PIXELS)
+    turns = (_fit(keypoints_xy, window) for window in WINDOWS)
+    return tuple(turn.apply(sized) for turn in turns if turn is not None)
+
+
+def compute_face_fingerprints(
+    crops: Sequence[RGB], keypoints: Sequence[Keypoints | None]
+) -> tuple[bytes, ...]:
+    """Compute the hashes of crops with the key points that ``locate_again`` gives.
+
+    Returns:
+        For each crop two hashes, of its windows; without key points one, of the crop; and none of
+        what shows almost nothing.
+    """
+    hashes = (
+        compute_fingerprint(picture)
+        for crop, points in zip(crops, keypoints, strict=True)
+        for picture in ((crop,) if points is None else align_face(crop, points))
+    )
     return tuple(seen for seen in hashes if seen is not None)
 
 
 def _locate_faces(crops: Sequence[RGB], detect: Detect) -> list[Keypoints | None]:
-    """Locate the key points of each crop's face, in pixels of the crop; all crops in one look."""
+    """Locate the key points of each crop's face, in sides of the crop; all crops in one look."""
     cells_RCHWC = np.zeros((_CELLS, _CELLS, _CELL_PIXELS, _CELL_PIXELS, 3), np.uint8)
     for number, crop in enumerate(crops):
         cells_RCHWC[divmod(number, _CELLS)] = _resize(crop, _CELL_PIXELS)
@@ -116,33 +145,32 @@ def _locate_faces(crops: Sequence[RGB], detect: Detect) -> list[Keypoints | None
         number = row * _CELLS + column
         is_within = 0 <= column < _CELLS and 0 <= number < len(crops)
         if is_within and located[number] is None and face.keypoints_xy is not None:
-            scale = len(crops[number]) / _CELL_PIXELS
-            left, top = column * _CELL_PIXELS, row * _CELL_PIXELS
             located[number] = Keypoints(
-                *(((px - left) * scale, (py - top) * scale) for px, py in face.keypoints_xy)
+                *(
+                    (px / _CELL_PIXELS - column, py / _CELL_PIXELS - row)
+                    for px, py in face.keypoints_xy
+                )
             )
     return located
 
 
-def _fit(points: Keypoints | None, window: Window) -> _Turn | None:
-    """Fit the turn that brings key points to their places in a window, by least squares."""
-    if points is None:
-        return None
-    seen_4 = np.array([complex(x, y) for x, y in points[: len(_TEMPLATE_4)]])
+def _fit(points: Keypoints, window: Window) -> _Turn | None:
+    """Fit the turn that brings key points to their places in a window, by least squares.
+
+    Args:
+        points: in sides of the crop.
+        window: where they shall be.
+    """
+    seen_4 = np.array([complex(x, y) for x, y in points[: len(_TEMPLATE_4)]]) * _CROP_PIXELS
     middle = seen_4.mean()
     spread = float((abs(seen_4 - middle) ** 2).sum())
-    if spread == 0:
-        return None
     template_4 = _TEMPLATE_4 * window.eye_distance * _CELL_PIXELS
     wanted = template_4.mean()
-    factor = complex(((template_4 - wanted) * np.conj(seen_4 - middle)).sum() / spread)
+    product = complex(((template_4 - wanted) * np.conj(seen_4 - middle)).sum())
+    if spread == 0 or product == 0:
+        return None
+    factor = product / spread
     return _Turn(factor, complex(wanted - factor * middle) + _place_eyes(window))
-
-
-def _move(window: Window, other: Window) -> _Turn:
-    """Give the turn from one window to another."""
-    factor = complex(other.eye_distance / window.eye_distance)
-    return _Turn(factor, _place_eyes(other) - factor * _place_eyes(window))
 
 
 def _place_eyes(window: Window) -> complex:
