@@ -1,6 +1,7 @@
 """Pairs of videos that look alike: against comparing every hash with every other."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ from tasks.faces.detection.fingerprint import mirror_fingerprints
 from tasks.splits.near_duplicates import (
     LIKE_FACES,
     LIKE_FRAMES,
+    PERHAPS_LIKE_FACES,
     Likeness,
+    Pair,
     Rule,
     find_near_duplicates,
 )
@@ -116,8 +119,30 @@ def test_one_like_face_is_not_enough() -> None:
     assert likenesses({}, {"a": one, "b": other}) == []
     other[9] = changed(one[5], 20, rng)  # like the same picture again
     assert likenesses({}, {"a": one, "b": other}) == []
-    other[9] = changed(one[7], LIKE_FACES.max_further_bits, rng)
+    for place in (7, 11):
+        other[place] = changed(one[place], LIKE_FACES.max_further_bits, rng)
     assert likenesses({}, {"a": one, "b": other}) == [Likeness("a", "b", "faces")]
+
+
+def test_doubtful_faces_are_alike_only_where_a_second_look_confirms_it() -> None:
+    rng = np.random.default_rng(0)
+    one, other, third = ([rng.bytes(FINGERPRINT_BYTES) for _ in range(18)] for _ in range(3))
+    sure = [changed(hash_, 12, rng) for hash_ in third]
+    doubtful = [changed(hash_, PERHAPS_LIKE_FACES.max_bits, rng) for hash_ in one]
+    faces = {"one": one, "doubtful": doubtful, "other": other, "third": third, "sure": sure}
+    asked: list[Pair] = []
+
+    def confirm(pairs: Sequence[Pair]) -> Sequence[Pair]:
+        asked.extend(pairs)
+        return pairs
+
+    known = [Likeness("sure", "third", "faces")]
+    nothing = table({})
+    assert find_near_duplicates(nothing, table(faces)) == known
+    assert find_near_duplicates(nothing, table(faces), confirm=lambda _: []) == known
+    found = find_near_duplicates(nothing, table(faces), confirm=confirm)
+    assert found == [Likeness("doubtful", "one", "faces"), *known]
+    assert asked == [("doubtful", "one")]
 
 
 def test_videos_that_share_a_title_only_are_not_alike() -> None:
