@@ -1,21 +1,25 @@
 """Edited copies of rendered clips are found, and strangers are not tied."""
 
+import shutil
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 from reelcheck.config import PreprocessSettings
-from reelcheck.records import FINGERPRINT_BYTES, Keypoints, VideoResult
-from tasks.faces.decoding.plan import space_evenly
+from reelcheck.records import VideoResult
+from storage.crops import CropWriter, row_of_sequence
+from storage.layout import StoreLayout, locate_preprocessed
+from storage.schemas import MANIFEST
+from storage.tables import read_table, write_table
 from tasks.faces.detection.aligned import MAX_CROPS
 from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.video import extract_video
-from tasks.splits.confirm import AlignedFaces, describe_faces, show_same_face
+from tasks.splits.confirm import confirm_pairs
 from tasks.splits.near_duplicates import Pair, find_near_duplicates
 from tasks.synthetic.clip import render_frames
 from tasks.synthetic.dataset import write_h264
@@ -92,31 +96,35 @@ def results(
 
 
 @pytest.fixture(scope="module")
-def alike(results: dict[str, VideoResult]) -> set[Pair]:
+def layout(
+    results: dict[str, VideoResult], tmp_path_factory: pytest.TempPathFactory
+) -> StoreLayout:
+    """A store with the crops of all clips, without its table of files."""
+    found = locate_preprocessed(tmp_path_factory.mktemp("store"), "h")
+    found.shards_dir.mkdir(parents=True)
+    rows = []
+    blank = dict.fromkeys(MANIFEST.names)
+    with CropWriter(lambda number: found.crops_path("s", number)) as crops:
+        for sequence in (s for result in results.values() for s in result.sequences):
+            crop_file, crop_row = crops.append(sequence)
+            row = row_of_sequence(sequence, shard="s", crop_file=crop_file, crop_row=crop_row)
+            rows.append(blank | {"path": sequence.video_id} | row)
+    write_table(found.manifest_path, rows, MANIFEST)
+    return found
+
+
+def find_alike(layout: StoreLayout) -> set[Pair]:
     """Pairs of clips with like faces; frames do not count."""
-
-    def describe(name: str) -> AlignedFaces:
-        return describe_faces(
-            (
-                sequence.crops_THWC[index],
-                Keypoints(*np.reshape(sequence.keypoints_xy[index], (6, 2)).tolist()),
-            )
-            for sequence in results[name].sequences
-            for index in space_evenly(sequence.num_frames, MAX_CROPS)
-        )
-
-    def confirm(pairs: list[Pair]) -> list[Pair]:
-        return [pair for pair in pairs if show_same_face(*map(describe, pair))]
-
-    names = list(results)
-    hashes = [
-        [seen for sequence in results[name].sequences for seen in sequence.fingerprints]
-        for name in names
-    ]
-    lists = pa.array(hashes, pa.list_(pa.binary(FINGERPRINT_BYTES)))
-    faces = pa.table({"video_id": names, "fingerprints": lists})
-    found = find_near_duplicates(faces.slice(0, 0), faces, confirm=confirm)
+    faces = read_table(layout.manifest_path, MANIFEST, columns=("video_id", "fingerprints"))
+    found = find_near_duplicates(
+        faces.slice(0, 0), faces, confirm=lambda pairs: confirm_pairs(layout, pairs)
+    )
     return {(first, second) for first, second, _ in found}
+
+
+@pytest.fixture(scope="module")
+def alike(layout: StoreLayout) -> set[Pair]:
+    return find_alike(layout)
 
 
 @pytest.mark.parametrize("edit", [name for name in EDITS if name != "as it is"])
@@ -134,3 +142,17 @@ def test_fingerprints_are_few(results: dict[str, VideoResult]) -> None:
     for result in results.values():
         for sequence in result.sequences:
             assert MAX_CROPS <= len(sequence.fingerprints) <= 2 * MAX_CROPS
+
+
+def test_crops_tell_copies_from_strangers(layout: StoreLayout) -> None:
+    copies = [(f"{person} as it is", f"{person} {edit}") for person in COPIED for edit in EDITS]
+    strangers = [(f"{one} as it is", f"{other} as it is") for one, other in combinations(PEOPLE, 2)]
+    assert confirm_pairs(layout, [*copies, *strangers]) == copies
+
+
+def test_what_has_no_crops_is_confirmed_by_nothing(layout: StoreLayout, tmp_path: Path) -> None:
+    without = locate_preprocessed(tmp_path, "h")
+    without.path.mkdir(parents=True)
+    shutil.copy(layout.manifest_path, without.manifest_path)
+    assert confirm_pairs(without, [("0 as it is", "0 turned by 5")]) == []
+    assert find_alike(without) <= find_alike(layout)
