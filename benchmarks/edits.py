@@ -82,7 +82,7 @@ def surround(wider: float, higher: float) -> Change:
     def change(picture: RGB, _: Box) -> RGB:
         height, width = picture.shape[:2]
         y, x = int(height * (higher - 1) / 2), int(width * (wider - 1) / 2)
-        return np.pad(picture, ((y, y), (x, x), (0, 0)))
+        return np.asarray(np.pad(picture, ((y, y), (x, x), (0, 0))), np.uint8)
 
     return change
 
@@ -121,7 +121,7 @@ def grey(picture: RGB, _: Box) -> RGB:
     """Grey, brighter, with more contrast."""
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     changed = np.clip((luma - 128) * 1.3 + 148, 0, 255).astype(np.uint8)
-    return np.repeat(changed[..., None], 3, axis=2)
+    return np.asarray(np.repeat(changed[..., None], 3, axis=2), np.uint8)
 
 
 def add_noise(picture: RGB, _: Box) -> RGB:
@@ -179,7 +179,7 @@ def read_clip(path: Path, *, seconds: float, width: int) -> tuple[list[RGB], flo
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or 25)
-        frames = []
+        frames: list[RGB] = []
         for frame in container.decode(stream):
             if len(frames) >= seconds * fps:
                 break
@@ -201,7 +201,9 @@ def write_edit(path: Path, frames: Sequence[RGB], fps: float, edit: Edit, box: B
         stream.pix_fmt = "yuv420p"
         for picture in kept:
             changed = picture if edit.change is None else edit.change(picture, box)
-            stream.height, stream.width = (side // 2 * 2 for side in changed.shape[:2])
-            even = np.ascontiguousarray(changed[: stream.height, : stream.width])
+            height, width = (side // 2 * 2 for side in changed.shape[:2])
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = height, width
+            even = np.ascontiguousarray(changed[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())

@@ -44,7 +44,8 @@ class Rule:
             bits_AB: in how many bits each of one video's different fingerprints differs from each
                 of the other's.
         """
-        near = [(bits_AB <= self.max_further_bits).any(axis=axis) for axis in (0, 1)]
+        is_near_AB = bits_AB <= self.max_further_bits
+        near = [np.any(is_near_AB, axis=axis, keepdims=True).ravel() for axis in (0, 1)]
         return bool(
             bits_AB.min() <= self.max_bits
             and all(own.sum() >= min(self.min_near, len(own)) for own in near)
