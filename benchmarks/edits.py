@@ -127,7 +127,7 @@ def grey(picture: RGB, _: Box) -> RGB:
 def add_noise(picture: RGB, _: Box) -> RGB:
     """Add noise that differs from frame to frame."""
     noise = np.random.default_rng(int(picture.sum())).integers(-15, 16, picture.shape)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture + noise, 0, 255), np.uint8)
 
 
 def mirror(picture: RGB, _: Box) -> RGB:

@@ -16,6 +16,8 @@ from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
 from tasks.splits.audit import (
     CONTRADICTION,
+    EDITS_COVERED,
+    EDITS_NOT_COVERED,
     Audit,
     Leak,
     LeakedFile,
