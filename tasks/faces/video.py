@@ -35,6 +35,8 @@ from tasks.faces.stopwatch import Stopwatch
 
 MAX_FINGERPRINTS = 32
 """Largest number of fingerprints that are kept of a video's frames."""
+_MAX_KEYPOINT_MOVE = 0.3
+"""Largest difference, in sides of a crop, of eyes, nose and mouth as seen on frame and crop."""
 
 
 def extract_video(
@@ -288,12 +290,18 @@ def add_fingerprints(
 def _add_own_fingerprints(sequence: CropSequence, detector: FaceDetector) -> CropSequence:
     indices = space_evenly(sequence.num_frames, MAX_CROPS).tolist()
     crops = [sequence.crops_THWC[index] for index in indices]
-    located = locate_again(crops, detector.detect)
     keypoints = list(sequence.keypoints_xy)
-    if keypoints:
-        for index, points in zip(indices, located, strict=True):
-            if points is not None:
-                keypoints[index] = tuple(itertools.chain.from_iterable(points))
+    located = locate_again(crops, detector.detect)
+    for place, index in enumerate(indices):
+        points = located[place]
+        if points is None or not keypoints:
+            continue
+        again = np.ravel(points)
+        # The crop of a whole picture may show a head that is not upright, which misleads.
+        if np.abs(again - keypoints[index])[:8].max() > _MAX_KEYPOINT_MOVE:
+            located[place] = None
+        else:
+            keypoints[index] = tuple(again.tolist())
     return replace(
         sequence,
         keypoints_xy=tuple(keypoints),
