@@ -1,12 +1,13 @@
 """How far apart are copies of a video, and videos of different people?
 
-    python benchmarks/near_duplicates.py FOLDER... [--groups CSV] [--copies 30] [--crowd 0]
+    python benchmarks/near_duplicates.py FOLDER... [--groups CSV] [--copies 18 | --copied NAME...]
+        [--crowd 0]
 
-Makes copies of some videos of the folders (CRF 35; half the size; 20 frames per second with key
-frames elsewhere; the face cut out, mirrored and rescaled), fingerprints all, and prints how many
-copies are found, and how many pairs are taken for copies that are none. The CSV has the columns
-``file`` and ``group``: videos of one group may look alike. With --crowd as many made-up videos are
-among them, with fingerprints as ``scale.py`` draws them. Needs ffmpeg on the path.
+Takes the first 4 seconds of some videos of the folders, 480 pixels wide, edits them
+(``edits.py``), fingerprints all, and prints how many edited copies are missed, and how many pairs
+are taken for copies that are none. The CSV has the columns ``file`` and ``group``: videos of one
+group may look alike. With --crowd as many made-up videos are among them, with fingerprints as
+``scale.py`` draws them.
 """
 
 import argparse
@@ -14,25 +15,39 @@ import csv
 import itertools
 import json
 import random
-import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scale import FACE_CHANGE, FRAME_CHANGE, PIECE, count_frequencies, draw, make_lists
+from edits import EDITS, Edit, read_clip, write_edit
+from scale import (
+    FACE_CHANGE,
+    FACE_HASHES,
+    FRAME_CHANGE,
+    FRAME_HASHES,
+    PIECE,
+    count_frequencies,
+    draw,
+    make_lists,
+)
 
 from reelcheck.config import PreprocessSettings
-from reelcheck.records import FINGERPRINT_BYTES, VideoResult
+from reelcheck.records import FINGERPRINT_BYTES, Keypoints, VideoResult
+from tasks.faces.decoding.plan import space_evenly
+from tasks.faces.detection.aligned import MAX_CROPS
 from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.detection.fingerprint import mirror_fingerprints
 from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
 from tasks.faces.video import extract_video
-from tasks.splits.near_duplicates import find_near_duplicates
+from tasks.splits.confirm import AlignedFaces, describe_faces, show_same_face
+from tasks.splits.near_duplicates import Confirm, find_near_duplicates
 
-KINDS = ("crf 35", "half size", "20 fps", "mirrored face")
+CLIP = "clip"
+"""Name of the copy that is not edited but is what the others were made from."""
 
 
 def main() -> None:
@@ -40,7 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--groups", type=Path)
-    parser.add_argument("--copies", type=int, default=30)
+    parser.add_argument("--copies", type=int, default=18)
+    parser.add_argument("--copied", nargs="+", help="names without extension of what is copied")
     parser.add_argument("--crowd", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -52,44 +68,33 @@ def main() -> None:
     results = {path.name: extract_video(path, path.name, settings, detector) for path in paths}
     results = {name: result for name, result in results.items() if result.sequences}
     by_name = {path.name: path for path in paths}
-    copied = random.Random(chosen.seed).sample(sorted(results), chosen.copies)
-    with tempfile.TemporaryDirectory() as folder:
-        copies = {
-            f"{name}#{kind}": extract_video(
-                make_copy(by_name[name], kind, results[name], Path(folder)),
-                name,
-                settings,
-                detector,
-            )
-            for name in copied
-            for kind in KINDS
-        }
+    copied = [name for name in sorted(results) if Path(name).stem in (chosen.copied or ())]
+    if not chosen.copied:
+        copied = random.Random(chosen.seed).sample(sorted(results), chosen.copies)
+    copies: dict[str, VideoResult] = {}
+    for name in copied:
+        copies |= make_copies(by_name[name], name, settings, detector)
     group_of = read_groups(chosen.groups) if chosen.groups else {}
     print(json.dumps(compare(results, copies, group_of, num_crowd=chosen.crowd), indent=2))
 
 
-def make_copy(path: Path, kind: str, found: VideoResult, folder: Path) -> Path:
-    """A copy of a video, by ffmpeg."""
-    copy = folder / f"{kind.replace(' ', '')}-{path.stem}.mp4"
-    more = {
-        "crf 35": ["-crf", "35"],
-        "half size": ["-vf", "scale=trunc(iw/4)*2:trunc(ih/4)*2", "-crf", "26"],
-        "20 fps": ["-vf", "fps=20", "-crf", "26", "-g", "30"],
-        "mirrored face": ["-vf", f"{make_face_filter(found)},hflip,scale=256:-2", "-crf", "26"],
-    }[kind]
-    start = ["ffmpeg", "-v", "error", "-y", "-i", str(path), "-an", "-pix_fmt", "yuv420p"]
-    subprocess.run([*start, "-c:v", "libx264", *more, str(copy)], check=True)
-    return copy
+def make_copies(
+    path: Path, name: str, settings: PreprocessSettings, detector: FaceDetector
+) -> dict[str, VideoResult]:
+    """A clip of a video and its edited copies, by the name of video and edit."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "copy.mp4"
+        frames, fps = read_clip(path, seconds=4, width=480)
 
+        def extract(edit: Edit, box: Sequence[float]) -> VideoResult:
+            write_edit(file, frames, fps, edit, box)
+            return extract_video(file, name, settings, detector)
 
-def make_face_filter(found: VideoResult) -> str:
-    """Ffmpeg's crop of about twice the face's box."""
-    x1, y1, x2, y2 = np.mean(found.sequences[0].boxes_xyxy, axis=0)
-    half = 1.1 * max(x2 - x1, y2 - y1)
-    left, top = max(0, int((x1 + x2) / 2 - half)), max(0, int((y1 + y2) / 2 - half))
-    width = int(min(found.width or 0, (x1 + x2) / 2 + half) - left) // 2 * 2
-    height = int(min(found.height or 0, (y1 + y2) / 2 + half) - top) // 2 * 2
-    return f"crop={width}:{height}:{left}:{top}"
+        clip = extract(Edit(), ())
+        frames, fps = read_clip(file, seconds=5, width=480)
+        box = np.median(clip.sequences[0].boxes_xyxy, axis=0).tolist()
+        copies = {f"{name}#{kind}": extract(edit, box) for kind, edit in EDITS.items()}
+        return {f"{name}#{CLIP}": clip} | copies
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -105,7 +110,7 @@ def compare(
     *,
     num_crowd: int,
 ) -> dict[str, object]:
-    """Shares of copies found, false finds, and the smallest distance between strangers."""
+    """Shares of copies missed, false finds, and the smallest distance between strangers."""
     both = results | copies
     faces = {
         name: [hash_ for sequence in result.sequences for hash_ in sequence.fingerprints]
@@ -113,14 +118,20 @@ def compare(
     }
     frames = {name: result.fingerprints for name, result in both.items()}
     with_crowd = (
-        pa.concat_tables([make_table(hashes), *make_crowd(hashes, num_crowd, change)])
-        for hashes, change in ((frames, FRAME_CHANGE), (faces, FACE_CHANGE))
+        pa.concat_tables([make_table(hashes), *make_crowd(hashes, num_crowd, *drawn)])
+        for hashes, drawn in (
+            (frames, (FRAME_CHANGE, FRAME_HASHES)),
+            (faces, (FACE_CHANGE, FACE_HASHES)),
+        )
     )
-    found = {(pair.first, pair.second) for pair in find_near_duplicates(*with_crowd)}
+    confirm = make_confirmation(both)
+    alike = find_near_duplicates(*with_crowd, confirm=confirm)
+    found = {(pair.first, pair.second) for pair in alike}
     pairs_of_kind: dict[str, list[bool]] = defaultdict(list)
     for name in copies:
         original, kind = name.split("#")
-        pairs_of_kind[kind].append(tuple(sorted((original, name))) in found)
+        if kind != CLIP:
+            pairs_of_kind[kind].append(tuple(sorted((f"{original}#{CLIP}", name))) in found)
 
     def group(name: str) -> str:
         return group_of.get(name.split("#", maxsplit=1)[0], name.split("#", maxsplit=1)[0])
@@ -132,8 +143,8 @@ def compare(
     ]
     return {
         "videos": len(results),
-        "copies_found": {
-            kind: f"{sum(hits)} of {len(hits)}" for kind, hits in pairs_of_kind.items()
+        "copies_missed": {
+            kind: f"{len(hits) - sum(hits)} of {len(hits)}" for kind, hits in pairs_of_kind.items()
         },
         "pairs_of_strangers": len(strangers),
         "strangers_taken_for_copies": sorted(
@@ -146,6 +157,24 @@ def compare(
     }
 
 
+def make_confirmation(results: Mapping[str, VideoResult]) -> Confirm:
+    """As ``confirm_pairs`` does with the crops of a store."""
+
+    @cache
+    def describe(name: str) -> AlignedFaces:
+        return describe_faces(
+            (sequence.crops_THWC[index], Keypoints(*zip(points[::2], points[1::2], strict=True)))
+            for sequence in results[name].sequences
+            if sequence.keypoints_xy
+            for index in space_evenly(sequence.num_frames, MAX_CROPS)
+            for points in (sequence.keypoints_xy[index],)
+        )
+
+    return lambda pairs: [
+        pair for pair in pairs if show_same_face(describe(pair[0]), describe(pair[1]))
+    ]
+
+
 def make_table(hashes: Mapping[str, Sequence[bytes]]) -> pa.Table:
     """Video id -> its fingerprints, as ``find_near_duplicates`` takes them."""
     lists = pa.array([list(own) for own in hashes.values()], pa.list_(pa.binary(FINGERPRINT_BYTES)))
@@ -153,14 +182,17 @@ def make_table(hashes: Mapping[str, Sequence[bytes]]) -> pa.Table:
 
 
 def make_crowd(
-    hashes: Mapping[str, Sequence[bytes]], number: int, change: tuple[float, float]
+    hashes: Mapping[str, Sequence[bytes]],
+    number: int,
+    change: tuple[float, float],
+    num_hashes: int,
 ) -> Iterator[pa.Table]:
     """Made-up videos, in pieces, whose bits are set as often as those of the given ones."""
     rng = np.random.default_rng(0)
     set_share_B = count_frequencies(make_table(hashes)["fingerprints"])
     for start in range(0, number, PIECE):
         names = [f"made up {place:09}" for place in range(start, min(start + PIECE, number))]
-        bits = draw(len(names), set_share_B, change, rng)
+        bits = draw(len(names), set_share_B, change, rng, num_hashes=num_hashes)
         yield pa.table({"video_id": names, "fingerprints": make_lists(bits)})
 
 

@@ -45,8 +45,9 @@ from tasks.plotting.markdown import format_table
 
 Bits = NDArray[np.bool_]
 
-HASHES = 30
+FRAME_HASHES, FACE_HASHES = 30, 18
 """Fingerprints of a video's frames, and of each of its crop sequences, with default settings."""
+SEQUENCE_FRAMES = 30
 SEQUENCES_PER_VIDEO = 1.2
 CAST_VIDEOS, CAST_PEOPLE = 40, 8
 """Half of a cast's videos are real, each the source of one fake with the face of another person of
@@ -179,8 +180,8 @@ def make_piece(number: int, start: int, numbers: Numbers, rng: np.random.Generat
     ids = [rng.bytes(32).hex() for _ in range(number)]
     labels = [make_links(start + place, names, place) for place in range(number - num_copies)]
     labels += [{"label": labels[place]["label"]} for place in originals]
-    frames_V = draw(number, numbers.frame_bits, FRAME_CHANGE, rng)
-    first_V = draw(number, numbers.face_bits, FACE_CHANGE, rng)
+    frames_V = draw(number, numbers.frame_bits, FRAME_CHANGE, rng, num_hashes=FRAME_HASHES)
+    first_V = draw(number, numbers.face_bits, FACE_CHANGE, rng, num_hashes=FACE_HASHES)
     change_C11 = rng.uniform(*COPY_BITS, (num_copies, 1, 1)) / (8 * FINGERPRINT_BYTES)
     for bits_V in (frames_V, first_V):
         bits_V[number - num_copies :] = flip_bits(bits_V[originals], change_C11, rng)
@@ -194,7 +195,8 @@ def make_piece(number: int, start: int, numbers: Numbers, rng: np.random.Generat
     second = np.flatnonzero(rng.random(number) < SEQUENCES_PER_VIDEO - 1)
     of_video = [*range(number), *second.tolist()]
     tracks = [0] * number + [1] * len(second)
-    faces_S = np.concatenate([first_V, draw(len(second), numbers.face_bits, FACE_CHANGE, rng)])
+    second_V = draw(len(second), numbers.face_bits, FACE_CHANGE, rng, num_hashes=FACE_HASHES)
+    faces_S = np.concatenate([first_V, second_V])
     known = {name: [values[place] for place in of_video] for name, values in known.items()}
     known["track_id"] = tracks
     known["sequence_id"] = [
@@ -227,10 +229,12 @@ def draw(
     frequencies_B: NDArray[np.float64],
     change: tuple[float, float],
     rng: np.random.Generator,
+    *,
+    num_hashes: int,
 ) -> Bits:
-    """Fingerprints (number, HASHES, bits): those of one video have much in common."""
+    """Fingerprints (number, num_hashes, bits): those of one video have much in common."""
     common_V1B = rng.random((number, 1, len(frequencies_B)), np.float32) < frequencies_B
-    common_VHB = np.repeat(common_V1B, HASHES, axis=1)
+    common_VHB = np.repeat(common_V1B, num_hashes, axis=1)
     return flip_bits(common_VHB, rng.uniform(*change, (number, 1, 1)), rng)
 
 
@@ -244,9 +248,10 @@ def flip_bits(bits_VHB: Bits, share_V11: NDArray[np.float64], rng: np.random.Gen
 def make_lists(bits_VHB: Bits) -> pa.Array:
     """Make one list of hashes per row."""
     data = pa.py_buffer(np.packbits(bits_VHB, axis=-1).tobytes())
-    kind, number = pa.binary(FINGERPRINT_BYTES), len(bits_VHB) * HASHES
+    num_hashes = bits_VHB.shape[1]
+    kind, number = pa.binary(FINGERPRINT_BYTES), len(bits_VHB) * num_hashes
     flat = pa.FixedSizeBinaryArray.from_buffers(kind, number, [None, data])
-    return pa.ListArray.from_arrays(pa.array(range(0, number + 1, HASHES), pa.int32()), flat)
+    return pa.ListArray.from_arrays(pa.array(range(0, number + 1, num_hashes), pa.int32()), flat)
 
 
 def replace_columns(table: pa.Table, columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
@@ -317,7 +322,7 @@ class Sizes(NamedTuple):
     row_objects: float
     """Memory of a row of the manifest as Python objects."""
     crops: int
-    """Of a sequence of ``HASHES`` frames."""
+    """Of a sequence of ``SEQUENCE_FRAMES`` frames."""
 
 
 def measure_sizes(like: StoreLayout) -> Sizes:
@@ -335,7 +340,7 @@ def measure_sizes(like: StoreLayout) -> Sizes:
         video_row=measure_stored_row(numbers.videos),
         manifest_row=measure_stored_row(numbers.sequences),
         row_objects=row_objects,
-        crops=HASHES * settings.crop_pixels**2 * 3,
+        crops=SEQUENCE_FRAMES * settings.crop_pixels**2 * 3,
     )
 
 
@@ -369,7 +374,7 @@ def estimate(num_videos: int, sizes: Sizes) -> dict[str, str]:
         "`videos.parquet`": format_bytes(videos),
         "`manifest.parquet`": format_bytes(manifest),
         "fingerprints in memory": format_bytes(
-            (num_videos + num_sequences) * HASHES * FINGERPRINT_BYTES
+            (num_videos * FRAME_HASHES + num_sequences * FACE_HASHES) * FINGERPRINT_BYTES
         ),
         "the manifest as Python objects": format_bytes(num_sequences * sizes.row_objects),
         "CPU hours of preprocessing": f"{hours:,.0f}",

@@ -219,9 +219,10 @@ class CropSequence:
     """Mean luma of each crop, 0 to 255."""
     keypoints_xy: tuple[tuple[float, ...], ...]
     """x and y of each crop's key points: 12 numbers in the order of ``Keypoints``, as fractions of
-    the crop's side, below 0 or above 1 outside the crop. Empty: unknown for some frame."""
+    the crop's side, below 0 or above 1 outside the crop. Those of crops with fingerprints are found
+    on the crops. Empty: unknown for some frame."""
     fingerprints: tuple[bytes, ...] = ()
-    """Perceptual hashes of the crops."""
+    """Perceptual hashes of aligned faces, of up to nine crops spread over the sequence."""
 
     def __post_init__(self) -> None:
         """Require that all fields with a value per frame have the same length."""

@@ -88,7 +88,12 @@ def print_audit(found: "Audit", *, max_rows: int = 20) -> None:
             "no video is in a split yet: run `reelcheck split`, then look for leaks again"
         )
     elif not found.leaks:
-        console.print("[green]no leak[/]: no two splits have anything in common", highlight=False)
+        console.print(
+            "[green]no leak found[/]: nothing that two splits have in common. "
+            f"Copies are found after these edits: {'; '.join(found.edits_covered)}. "
+            f"Not covered: {'; '.join(found.edits_not_covered)}.",
+            highlight=False,
+        )
     else:
         rows = list_leaked_files(found.leaks)
         table = Table("", "in common", "which", "split", "label", title=f"{len(found.leaks)} leaks")

@@ -5,7 +5,7 @@ Runs in a decode process.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,15 +22,21 @@ from reelcheck.status import Status
 from tasks.faces.decoding.decode import FrameReader
 from tasks.faces.decoding.plan import plan_samples, space_evenly
 from tasks.faces.decoding.probe import probe_video
+from tasks.faces.detection.aligned import (
+    MAX_CROPS,
+    compute_face_fingerprints,
+    locate_again,
+)
 from tasks.faces.detection.crop import measure_quality
 from tasks.faces.detection.detect import FaceDetector
-from tasks.faces.detection.fingerprint import compute_fingerprint
 from tasks.faces.detection.track import Track
 from tasks.faces.search import Pass, ReadFrames, Search
 from tasks.faces.stopwatch import Stopwatch
 
 MAX_FINGERPRINTS = 32
 """Largest number of fingerprints that are kept of a video's frames."""
+_MAX_KEYPOINT_MOVE = 0.3
+"""Largest difference, in sides of a crop, of eyes, nose and mouth as seen on frame and crop."""
 
 
 def extract_video(
@@ -102,6 +108,8 @@ def extract_video(
             )
             with watch.stage("crop"), _blaming_damage(result):
                 num_faces, sequences = cut_faces(video_id, passes, settings)
+            with watch.stage("detect"):
+                sequences = add_fingerprints(sequences, detector)
             result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
@@ -278,9 +286,38 @@ def _make_sequence(
         sharpness=tuple(sharpness for sharpness, _ in quality),
         brightness=tuple(brightness for _, brightness in quality),
         keypoints_xy=_collect_keypoints(piece),
-        fingerprints=tuple(
-            seen for s in piece if (seen := compute_fingerprint(s.crop_HWC)) is not None
-        ),
+    )
+
+
+def add_fingerprints(
+    sequences: Iterable[CropSequence], detector: FaceDetector
+) -> tuple[CropSequence, ...]:
+    """Add perceptual hashes of some crops' faces, by which copies are found.
+
+    The key points of these crops are replaced by those that are found on the crops themselves.
+    """
+    return tuple(_add_own_fingerprints(sequence, detector) for sequence in sequences)
+
+
+def _add_own_fingerprints(sequence: CropSequence, detector: FaceDetector) -> CropSequence:
+    indices = space_evenly(sequence.num_frames, MAX_CROPS).tolist()
+    crops = [sequence.crops_THWC[index] for index in indices]
+    keypoints = list(sequence.keypoints_xy)
+    located = locate_again(crops, detector.detect)
+    for place, index in enumerate(indices):
+        points = located[place]
+        if points is None or not keypoints:
+            continue
+        again = np.ravel(points)
+        # The crop of a whole picture may show a head that is not upright, which misleads.
+        if np.abs(again - keypoints[index])[:8].max() > _MAX_KEYPOINT_MOVE:
+            located[place] = None
+        else:
+            keypoints[index] = tuple(again.tolist())
+    return replace(
+        sequence,
+        keypoints_xy=tuple(keypoints),
+        fingerprints=compute_face_fingerprints(crops, located),
     )
 
 

@@ -29,6 +29,23 @@ from tasks.splits.ties import SPLITS, Tie, connect_files, find_likenesses, find_
 
 CONTRADICTION = "opposite labels"
 """Kind of a leak that crosses no splits: copies of one video with different labels."""
+EDITS_COVERED = (
+    "same content under any name",
+    "other codec, size, rate, speed, direction or piece",
+    "colours, noise, blur, borders",
+    "mirrored",
+    "turned by up to 20 degrees",
+    "zoomed to the face while all of it is in the picture",
+    "set into another picture",
+    "a banner beside the face",
+)
+"""Edits of a video under which its copy is found (``benchmarks/near_duplicates.py``)."""
+EDITS_NOT_COVERED = (
+    "a face that is cut off or half covered",
+    "a face of few pixels in a large picture",
+    "another clip of the same person, if no column names the person",
+)
+"""Edits under which a copy may be missed, and what else looks do not tell."""
 UNBALANCED_FROM = 0.2
 """Difference between the share of fakes in a split and that in all videos."""
 
@@ -74,6 +91,9 @@ class Audit:
     """Split -> label -> number of videos."""
     num_near_duplicates: int
     """Pairs of different contents that look alike, in any splits."""
+    edits_covered: tuple[str, ...] = EDITS_COVERED
+    """How far the search for copies reaches."""
+    edits_not_covered: tuple[str, ...] = EDITS_NOT_COVERED
     shortcuts: Shortcuts | None
     """None: one label has too few groups to find shortcuts."""
 

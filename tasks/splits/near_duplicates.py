@@ -1,14 +1,17 @@
 """Find videos that show the same pictures or faces, though their bytes differ.
 
-Two fingerprints match where at most 32 of 256 bits differ, as they are or with one of the pictures
-mirrored; ``benchmarks/near_duplicates.py`` shows how far apart copies and strangers lie.
+Two fingerprints match where at most 32 (frames) or 48 (faces) of 256 bits differ, as they are or
+with one of the pictures mirrored; ``benchmarks/near_duplicates.py`` shows how far apart copies and
+strangers lie. One match of faces counts only if others are near, too, and if it is not very near,
+only if a look at the crops confirms it.
 
 Fingerprints are sorted by each of 16 bands of neighbouring bits in turn, and compared with the
 next few in that order alone, so that the work grows with their number and not with its square.
 Where that brings two videos together, all fingerprints of both are compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,10 +22,45 @@ from numpy.typing import NDArray
 
 from reelcheck.records import FINGERPRINT_BYTES
 
-MAX_BITS = 32
-"""Two pictures look alike where no more bits differ."""
-MIN_FRAME_SHARE = 0.25
-"""Least share of one video's different frames that match: fewer may be a title that many share."""
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """When two videos look alike."""
+
+    max_bits: int
+    """Two fingerprints match where no more bits differ; at least one pair must."""
+    max_further_bits: int
+    """... and where no more bits than these differ, they are near."""
+    min_near: int = 1
+    """Number of each video's different fingerprints that are near to some of the other's; all, if
+    there are fewer."""
+    min_share: float = 0.0
+    """Least share of one video's different fingerprints that are near."""
+
+    def holds(self, bits_AB: "NDArray[np.uint8]") -> bool:
+        """Whether two videos look alike.
+
+        Args:
+            bits_AB: in how many bits each of one video's different fingerprints differs from each
+                of the other's.
+        """
+        is_near_AB = bits_AB <= self.max_further_bits
+        near = [np.any(is_near_AB, axis=axis, keepdims=True).ravel() for axis in (0, 1)]
+        return bool(
+            bits_AB.min() <= self.max_bits
+            and all(own.sum() >= min(self.min_near, len(own)) for own in near)
+            and max(own.mean() for own in near) >= self.min_share
+        )
+
+
+LIKE_FRAMES = Rule(max_bits=32, max_further_bits=32, min_share=0.25)
+"""Few matches may be a title that many videos share."""
+LIKE_FACES = Rule(max_bits=34, max_further_bits=56, min_near=3)
+"""Of 6,853 pairs of public clips of different people none is nearer than 51 bits; of 12,480 pairs
+of rendered faces, which are much more alike, one is nearer than 35, but no three are near."""
+PERHAPS_LIKE_FACES = Rule(max_bits=48, max_further_bits=56, min_near=2)
+"""Nor does this hold for any of those 6,853, but for 76 of the rendered ones: it needs a second
+look, at the crops (``tasks/splits/confirm.py``)."""
 _MAX_NEIGHBOURS = 64
 """Each fingerprint is compared with at most this number of those that follow it in its band."""
 _NUM_BANDS = FINGERPRINT_BYTES // 2
@@ -33,6 +71,8 @@ _CHUNK = 2**16
 
 Positions = NDArray[np.int64]
 Words = NDArray[np.uint64]
+Pair = tuple[str, str]
+Confirm = Callable[[Sequence[Pair]], Sequence[Pair]]
 
 
 class Likeness(NamedTuple):
@@ -44,25 +84,34 @@ class Likeness(NamedTuple):
     """``frames`` or ``faces``."""
 
 
-def find_near_duplicates(frames: pa.Table, faces: pa.Table) -> list[Likeness]:
+def find_near_duplicates(
+    frames: pa.Table, faces: pa.Table, *, confirm: Confirm | None = None
+) -> list[Likeness]:
     """Find pairs of videos that show the same frames, or the same face at the same moment; sorted.
 
     Args:
         frames: fingerprints of frames, a list per row: columns ``video_id``, ``fingerprints``.
             Rows of one video count together; rows without an id or a list do not count.
         faces: the same columns for face crops.
+        confirm: keeps those pairs of videos, of pairs whose faces are perhaps the same, that show
+            the same. None: it would keep none.
     """
-    like_frames = _find_like_videos(frames, min_share=MIN_FRAME_SHARE)
-    # No two people's faces match: one match is enough.
-    like_faces = _find_like_videos(faces, min_share=0.0)
     return sorted(
-        [Likeness(*pair, "frames") for pair in like_frames]
-        + [Likeness(*pair, "faces") for pair in like_faces]
+        [Likeness(*pair, "frames") for pair in _find_like_videos(frames, LIKE_FRAMES)]
+        + [Likeness(*pair, "faces") for pair in _find_like_faces(faces, confirm)]
     )
 
 
-def _find_like_videos(table: pa.Table, *, min_share: float) -> Iterator[tuple[str, str]]:
-    """Find pairs of videos where at least this share of one video's different hashes match."""
+def _find_like_faces(table: pa.Table, confirm: Confirm | None) -> Sequence[Pair]:
+    if confirm is None:
+        return list(_find_like_videos(table, LIKE_FACES))
+    found = _find_like_videos(table, PERHAPS_LIKE_FACES, sure=LIKE_FACES)
+    sure = [pair for pair, is_sure in found.items() if is_sure]
+    return [*sure, *confirm([pair for pair, is_sure in found.items() if not is_sure])]
+
+
+def _find_like_videos(table: pa.Table, rule: Rule, *, sure: Rule | None = None) -> dict[Pair, bool]:
+    """Find pairs of videos that the rule calls alike, and whether the stricter rule does, too."""
     names, starts, hashes_N4 = _group_hashes(table)
 
     # A still scene gives the same hash again and again.
@@ -70,10 +119,12 @@ def _find_like_videos(table: pa.Table, *, min_share: float) -> Iterator[tuple[st
     def list_distinct(video: int) -> Words:
         return np.unique(hashes_N4[starts[video] : starts[video + 1]], axis=0)
 
-    for one, other in _find_close_videos(hashes_N4, starts).tolist():
-        is_match_AB = _is_match(list_distinct(one)[:, None], list_distinct(other)[None])
-        if max(is_match_AB.any(axis=1).mean(), is_match_AB.any(axis=0).mean()) >= min_share:
-            yield names[one], names[other]
+    found = {}
+    for one, other in _find_close_videos(hashes_N4, starts, rule.max_bits).tolist():
+        bits_AB = _count_bits(list_distinct(one)[:, None], list_distinct(other)[None])
+        if rule.holds(bits_AB):
+            found[names[one], names[other]] = sure is None or sure.holds(bits_AB)
+    return found
 
 
 def _group_hashes(table: pa.Table) -> tuple[list[str], Positions, Words]:
@@ -102,14 +153,14 @@ def _separate_bits(hashes_NK: NDArray[np.uint8]) -> Words:
     return hashes_N4
 
 
-def _is_match(one: Words, other: Words) -> NDArray[np.bool_]:
-    """Whether hashes (..., 4) match."""
+def _count_bits(one: Words, other: Words) -> NDArray[np.uint8]:
+    """Count the bits in which hashes (..., 4) differ, or one of them and the other's mirror."""
     bits = np.bitwise_count(one ^ other)
     even, odd = bits[..., 0] + bits[..., 1], bits[..., 2] + bits[..., 3]
-    return np.asarray(even + np.minimum(odd, 4 * FINGERPRINT_BYTES - odd) <= MAX_BITS)
+    return np.asarray(even + np.minimum(odd, 4 * FINGERPRINT_BYTES - odd))
 
 
-def _find_close_videos(hashes_N4: Words, starts: Positions) -> Positions:
+def _find_close_videos(hashes_N4: Words, starts: Positions, max_bits: int) -> Positions:
     """Find videos that have matching hashes: distinct pairs (Q, 2) of their positions."""
     num_videos = len(starts) - 1
     video_N = np.repeat(np.arange(num_videos, dtype=np.int32), np.diff(starts))
@@ -120,7 +171,7 @@ def _find_close_videos(hashes_N4: Words, starts: Positions) -> Positions:
         pairs = [pairs_Q]
         for start in range(0, len(order_M), _CHUNK):
             own_P = order_M[start : start + _CHUNK + _MAX_NEIGHBOURS]
-            one_C, other_C = _find_close_neighbours(key_N[own_P], hashes_N4[own_P])
+            one_C, other_C = _find_close_neighbours(key_N[own_P], hashes_N4[own_P], max_bits)
             videos_C2 = video_N[np.stack([own_P[one_C], own_P[other_C]], axis=1)].astype(np.int64)
             first_C, second_C = np.sort(videos_C2, axis=1).T
             pairs.append(np.unique((first_C * num_videos + second_C)[first_C != second_C]))
@@ -159,7 +210,9 @@ def _drop_runs(order_N: Positions, key_N: Words, video_N: NDArray[np.int32]) -> 
     return order_N[is_kept_N]
 
 
-def _find_close_neighbours(key_P: Words, hashes_P4: Words) -> tuple[Positions, Positions]:
+def _find_close_neighbours(
+    key_P: Words, hashes_P4: Words, max_bits: int
+) -> tuple[Positions, Positions]:
     """Find matching hashes in one band that are near each other in the order of keys."""
     even_2P = np.ascontiguousarray(hashes_P4[:, :2].T)
     ones, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -169,8 +222,8 @@ def _find_close_neighbours(key_P: Words, hashes_P4: Words) -> tuple[Positions, P
             break
         # Hardly any two strangers are near enough by half of the bits, which takes half the time.
         bits_2 = np.bitwise_count(even_2P[:, :-step] ^ even_2P[:, step:])
-        one_C = np.flatnonzero(is_near & (bits_2[0] + bits_2[1] <= MAX_BITS))
-        one_C = one_C[_is_match(hashes_P4[one_C], hashes_P4[one_C + step])]
+        one_C = np.flatnonzero(is_near & (bits_2[0] + bits_2[1] <= max_bits))
+        one_C = one_C[_count_bits(hashes_P4[one_C], hashes_P4[one_C + step]) <= max_bits]
         ones.append(one_C)
         others.append(one_C + step)
     return np.concatenate(ones), np.concatenate(others)

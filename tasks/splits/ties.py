@@ -7,6 +7,7 @@ same content, or pictures that look alike.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 from scipy.cluster.hierarchy import DisjointSet
@@ -16,6 +17,7 @@ from storage.layout import StoreLayout
 from storage.rows import LabelColumns, ManifestRow, VideoRow
 from storage.schemas import MANIFEST, VIDEOS
 from storage.tables import read_table
+from tasks.splits.confirm import confirm_pairs
 from tasks.splits.near_duplicates import Likeness, find_near_duplicates
 
 SPLITS = ("train", "val", "test")
@@ -74,13 +76,16 @@ def find_ties(files: Sequence[TiedFileRow], likenesses: Iterable[Likeness] = ())
 def find_likenesses(layout: StoreLayout) -> list[Likeness]:
     """Find the videos of a store that look alike, by the fingerprints in its two tables.
 
+    Where those leave a doubt, its crops decide.
+
     Raises:
-        StoreError: a table is missing or damaged.
+        StoreError: a table is missing or damaged, or a crop file is damaged.
     """
     columns = ("video_id", "fingerprints")
     return find_near_duplicates(
         read_table(layout.videos_path, VIDEOS, columns=columns),
         read_table(layout.manifest_path, MANIFEST, columns=columns),
+        confirm=partial(confirm_pairs, layout),
     )
 
 

@@ -7,5 +7,6 @@ boxes.py        geometry of boxes
 follow.py       boxes on frames between two searched frames
 track.py        boxes -> people
 crop.py         box -> square crop with key points, sharpness, brightness
-fingerprint.py  frame or crop -> 32 bytes that a copy shares
+fingerprint.py  picture -> 32 bytes that a copy shares
+aligned.py      ... of faces, whatever their size and slant
 """

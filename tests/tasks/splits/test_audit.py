@@ -15,7 +15,16 @@ from storage.checked.documents import read_document
 from storage.layout import SUMS, StoreLayout
 from storage.schemas import MANIFEST, SPLIT, VIDEOS
 from storage.tables import Row, read_rows, write_table
-from tasks.splits.audit import CONTRADICTION, Audit, Leak, LeakedFile, audit, list_leaked_files
+from tasks.splits.audit import (
+    CONTRADICTION,
+    EDITS_COVERED,
+    EDITS_NOT_COVERED,
+    Audit,
+    Leak,
+    LeakedFile,
+    audit,
+    list_leaked_files,
+)
 from tasks.splits.audit_plot import draw_audit
 from tasks.splits.shortcuts import COLUMNS, Shortcuts
 from tasks.splits.split import LEFT_OUT
@@ -130,6 +139,8 @@ def test_written_files_say_the_same_as_the_record(layout: StoreLayout) -> None:
             "file_name": found.shortcuts.file_name,
             "verdict": "ok",
         },
+        "edits_covered": list(EDITS_COVERED),
+        "edits_not_covered": list(EDITS_NOT_COVERED),
         "unbalanced": [],
         "is_clean": False,
     }

@@ -235,8 +235,9 @@ def test_fingerprints_are_read_from_both_tables(tmp_path: Path) -> None:
     def several(number: int) -> list[bytes]:
         return [rng.bytes(FINGERPRINT_BYTES) for _ in range(number)]
 
-    frames, face, flipped = several(8), several(3), several(1)
-    turned = mirror_fingerprints(np.frombuffer(flipped[0], np.uint8)[None])[0].tobytes()
+    frames, face, shown = several(8), several(3), several(3)
+    bytes_NK = np.frombuffer(b"".join(shown), np.uint8).reshape(len(shown), -1)
+    flipped = [row.tobytes() for row in mirror_fingerprints(bytes_NK)]
     videos: list[File] = [
         {"video_id": "a", "fingerprints": [*frames, *several(2)]},
         {"video_id": "b", "fingerprints": [*frames[:4], *several(3)]},
@@ -249,8 +250,8 @@ def test_fingerprints_are_read_from_both_tables(tmp_path: Path) -> None:
         {"video_id": "a", "fingerprints": []},
         {"video_id": "c", "fingerprints": several(4)},
         # The second sequence of a video counts as the first does.
-        {"video_id": "c", "fingerprints": [*face, *flipped]},
-        {"video_id": "e", "fingerprints": [*several(9), turned]},
+        {"video_id": "c", "fingerprints": [*face, *shown]},
+        {"video_id": "e", "fingerprints": [*several(9), *flipped]},
     ]
     layout = locate_preprocessed(tmp_path, "h")
     write_rows(layout.videos_path, videos, VIDEOS)
