@@ -42,7 +42,7 @@ from tasks.faces.detection.aligned import MAX_CROPS
 from tasks.faces.detection.detect import FaceDetector
 from tasks.faces.detection.fingerprint import mirror_fingerprints
 from tasks.faces.detection.weights import find_face_model, hash_configured_face_model
-from tasks.faces.video import extract_video
+from tasks.faces.video import add_fingerprints, extract_video
 from tasks.splits.confirm import AlignedFaces, describe_faces, show_same_face
 from tasks.splits.near_duplicates import Confirm, find_near_duplicates
 
@@ -65,7 +65,8 @@ def main() -> None:
         find_face_model(settings.face_model_sha256), min_confidence=settings.min_confidence
     )
     paths = [path for folder in chosen.folders for path in sorted(folder.iterdir())]
-    results = {path.name: extract_video(path, path.name, settings, detector) for path in paths}
+    found = {path.name: extract_video(path, path.name, settings, detector) for path in paths}
+    results = {name: add_fingerprints(result, detector) for name, result in found.items()}
     results = {name: result for name, result in results.items() if result.sequences}
     by_name = {path.name: path for path in paths}
     copied = [name for name in sorted(results) if Path(name).stem in (chosen.copied or ())]
@@ -88,7 +89,7 @@ def make_copies(
 
         def extract(edit: Edit, box: Sequence[float]) -> VideoResult:
             write_edit(file, frames, fps, edit, box)
-            return extract_video(file, name, settings, detector)
+            return add_fingerprints(extract_video(file, name, settings, detector), detector)
 
         clip = extract(Edit(), ())
         frames, fps = read_clip(file, seconds=5, width=480)

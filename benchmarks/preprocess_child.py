@@ -159,7 +159,7 @@ def run_pool(paths: list[str], copies: int, store: str) -> dict[str, Any]:
     watcher.start()
     started = time.perf_counter()
     try:
-        with DecodePool(shards, settings, run) as pool:
+        with DecodePool(shards, settings, run, finds_copies=True) as pool:
             done = [extract_shard(shard, layout, pool) for shard in shards]
     finally:
         is_over.set()

@@ -131,7 +131,7 @@ def _extract(
     """Extract shards one after the other, with decode processes that all shards share."""
     num_videos = sum(len(shard.video_ids) for shard in shards)
     with (
-        DecodePool(shards, settings, run) as pool,
+        DecodePool(shards, settings, run, finds_copies=True) as pool,
         show_video_progress(total=num_videos, description="preprocess") as advance,
     ):
         return [

@@ -23,7 +23,7 @@ from tasks.faces.detection.track import Sighting
 from tasks.faces.detection.views import AS_SHOWN, View, list_other_views
 from tasks.faces.search import MIN_BELIEVED_CONFIDENCE, Pass, Sample, make_sighting
 from tasks.faces.stopwatch import Stopwatch
-from tasks.faces.video import add_fingerprints, cut_faces
+from tasks.faces.video import cut_faces
 
 MAX_SEARCH_PIXELS = 2048
 """Longer side to which a larger picture is reduced for the search. The detector works on 192 pixels
@@ -90,8 +90,6 @@ def extract_image(
             found = _make_pass(frame, view, faces, settings)
             result = replace(result, head_rotation=found.view.rotation)
             num_faces, sequences = cut_faces(video_id, (found,), settings)
-        with watch.stage("detect"):
-            sequences = add_fingerprints(sequences, detector)
         result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)

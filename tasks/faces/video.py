@@ -5,7 +5,8 @@ Runs in a decode process.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -108,8 +109,6 @@ def extract_video(
             )
             with watch.stage("crop"), _blaming_damage(result):
                 num_faces, sequences = cut_faces(video_id, passes, settings)
-            with watch.stage("detect"):
-                sequences = add_fingerprints(sequences, detector)
             result = replace(result, num_faces=num_faces, sequences=sequences)
     except VideoError as error:
         result = replace(result, status=error.status, reason=error.reason)
@@ -289,14 +288,16 @@ def _make_sequence(
     )
 
 
-def add_fingerprints(
-    sequences: Iterable[CropSequence], detector: FaceDetector
-) -> tuple[CropSequence, ...]:
+def add_fingerprints(result: VideoResult, detector: FaceDetector) -> VideoResult:
     """Add perceptual hashes of some crops' faces, by which copies are found.
 
     The key points of these crops are replaced by those that are found on the crops themselves.
     """
-    return tuple(_add_own_fingerprints(sequence, detector) for sequence in sequences)
+    watch = Stopwatch()
+    with watch.stage("detect"):
+        sequences = tuple(_add_own_fingerprints(s, detector) for s in result.sequences)
+    seconds = Counter(result.stage_seconds) + Counter(watch.seconds)
+    return replace(result, sequences=sequences, stage_seconds=dict(seconds))
 
 
 def _add_own_fingerprints(sequence: CropSequence, detector: FaceDetector) -> CropSequence:

@@ -53,6 +53,8 @@ class Work:
     limits: ReadLimits
     perturbation: Perturbation | None = None
     """Change of each video before the face search."""
+    finds_copies: bool = False
+    """Whether faces get fingerprints; only the videos of a store are compared."""
     scratch_dir: Path | None = None
     """Folder for perturbed files and for fetched videos."""
 
@@ -94,7 +96,8 @@ def extract_one(location: str, video_id: str, decoder: Decoder, *, is_retry: boo
     check_worker()
     try:
         with _hold_content(location, video_id) as path:
-            return _extract(path, video_id, decoder, is_retry=is_retry)
+            result = _extract(path, video_id, decoder, is_retry=is_retry)
+            return _add_fingerprints(result) if _work().finds_copies else result
     except VideoError as error:
         return VideoResult(video_id=video_id, status=error.status, reason=error.reason)
 
@@ -187,6 +190,15 @@ def read_stills_of(
             max_stills=max_stills,
             max_side_pixels=max_side_pixels,
         )
+
+
+def _add_fingerprints(result: VideoResult) -> VideoResult:
+    from tasks.faces.detection.detect import FaceDetector  # noqa: PLC0415 - see start_worker
+    from tasks.faces.video import add_fingerprints  # noqa: PLC0415
+
+    detector = _state["detector"]
+    assert isinstance(detector, FaceDetector)  # noqa: S101 - set by start_worker
+    return add_fingerprints(result, detector)
 
 
 def _return_freed_memory() -> None:

@@ -77,6 +77,7 @@ class DecodePool:
         run: number of processes, limits, decoder.
         perturbation: change of every video before the face search; the limits of time and memory
             hold for both together.
+        finds_copies: give faces fingerprints, by which a store finds copies.
 
     Raises:
         FaceModelError: the face detector cannot be had.
@@ -89,11 +90,17 @@ class DecodePool:
         run: RunSettings,
         *,
         perturbation: Perturbation | None = None,
+        finds_copies: bool = False,
     ) -> None:
         self._run = run
         self._num_workers = run.num_workers or count_cores()
         self._face_model = find_face_model(settings.face_model_sha256)
-        self._work = Work(settings=settings, limits=run.read_limits, perturbation=perturbation)
+        self._work = Work(
+            settings=settings,
+            limits=run.read_limits,
+            perturbation=perturbation,
+            finds_copies=finds_copies,
+        )
         self._exit_stack = ExitStack()
         self._waiting = deque(
             _Attempt(video_id=video_id, location=location)

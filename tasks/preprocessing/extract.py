@@ -118,7 +118,7 @@ def extract_shard_anywhere(shard: Shard, work: ExtractWork) -> WorkDone:
         open_output_folder(
             work.store, lease_token=work.lease_token, marker=relative.as_posix()
         ) as folder,
-        DecodePool([shard], work.settings, work.run) as pool,
+        DecodePool([shard], work.settings, work.run, finds_copies=True) as pool,
     ):
         layout = locate_preprocessed(folder, settings_hash(work.settings))
         return extract_shard(shard, layout, pool, compress=work.run.compress_crops)

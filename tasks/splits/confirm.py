@@ -58,7 +58,10 @@ def confirm_pairs(layout: StoreLayout, pairs: Sequence[Pair]) -> list[Pair]:
     """
     if not pairs:
         return []
-    columns = ("video_id", "shard", "crop_file", "crop_row", "num_frames", "keypoints_xy")
+    columns = (
+        *("video_id", "sequence_id", "shard", "crop_file", "crop_row"),
+        *("num_frames", "keypoints_xy"),
+    )
     table = read_table(layout.manifest_path, MANIFEST, columns=columns)
     rows_of: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in keep_videos(table, sorted({name for pair in pairs for name in pair})).to_pylist():
@@ -76,7 +79,7 @@ def confirm_pairs(layout: StoreLayout, pairs: Sequence[Pair]) -> list[Pair]:
 def _read_crops(layout: StoreLayout, row: ManifestRow) -> Iterator[tuple[RGB, Keypoints]]:
     path = layout.crops_path(row["shard"], row["crop_file"])
     if row["keypoints_xy"] and path.exists():
-        crops_THWC = open_crops(path).read(row["crop_row"])
+        crops_THWC = open_crops(path).read(row["crop_row"], sequence_id=row["sequence_id"])
         for index in space_evenly(row["num_frames"], MAX_CROPS):
             x_y = row["keypoints_xy"][index]
             yield crops_THWC[index], Keypoints(*zip(x_y[::2], x_y[1::2], strict=True))

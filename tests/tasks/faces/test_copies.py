@@ -18,7 +18,7 @@ from storage.schemas import MANIFEST
 from storage.tables import read_table, write_table
 from tasks.faces.detection.aligned import MAX_CROPS
 from tasks.faces.detection.detect import FaceDetector
-from tasks.faces.video import extract_video
+from tasks.faces.video import add_fingerprints, extract_video
 from tasks.splits.confirm import confirm_pairs
 from tasks.splits.near_duplicates import Pair, find_near_duplicates
 from tasks.synthetic.clip import render_frames
@@ -91,7 +91,9 @@ def results(
             write_h264(
                 path, (picture[: len(picture) // 2 * 2] for picture in edited), fps=25, crf=23
             )
-            found[path.stem] = extract_video(path, path.stem, PreprocessSettings(), detector)
+            found[path.stem] = add_fingerprints(
+                extract_video(path, path.stem, PreprocessSettings(), detector), detector
+            )
     return found
 
 

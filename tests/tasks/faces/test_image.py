@@ -163,8 +163,7 @@ def test_extract_whole_is_all_of_the_picture(tmp_path: Path, face: RGB, extract:
     left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
     for whole, own in zip(points_of(result), points_of(found), strict=True):
         expected = ((left + own[0] * side) / 256, (top + own[1] * side) / 192)
-        # Both are found again, on crops of different sizes.
-        assert whole == pytest.approx(expected, abs=0.06)
+        assert whole == pytest.approx(expected, abs=0.01)
 
 
 def test_extract_whole_needs_no_face(tmp_path: Path, extract: Extract) -> None:
