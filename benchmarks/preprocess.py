@@ -34,7 +34,7 @@ from typing import Any
 from processes import FFMPEG, describe_machine, read_children_cpu_seconds, run_process
 
 Numbers = dict[str, float]
-CHILD = Path(__file__).with_name("preprocess_child.py")
+CHILD = Path(__file__).parent / "children" / "preprocess_child.py"
 LENGTHS = (1, 10, 30)
 COPIES = (1, 4, 10)
 CLIP_SECONDS, CLIP_HEIGHT = 10.0, 720

@@ -39,7 +39,7 @@ from typing import Any
 from processes import FFMPEG, describe_machine, read_children_cpu_seconds, run_process
 
 Numbers = dict[str, float]
-CHILD = Path(__file__).with_name("score_child.py")
+CHILD = Path(__file__).parent / "children" / "score_child.py"
 PACKAGES = ("torch", "openvino", "onnxruntime", "mediapipe", "av")
 LONG_SECONDS = 300.0
 LARGE_HEIGHT = 720
