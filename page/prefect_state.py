@@ -10,9 +10,11 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from reelcheck.errors import StoreError
+from reelcheck.serving.guard import is_loopback
 from reelcheck.serving.login import find_login
 
 FLOWS = ("preprocess", "train", "evaluate", "score", "retrain", "audit")
@@ -118,7 +120,19 @@ def _find_headers(api: str) -> dict[str, str]:
     return {**headers, "Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the password to whoever it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _send(url: str, headers: Mapping[str, str], content: bytes | None = None) -> Any:
     request = urllib.request.Request(url, data=content, headers=dict(headers))  # noqa: S310 - http
-    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
+    is_here = is_loopback(urlsplit(url).hostname or "")
+    # A proxy that the environment names shall not see what goes to this machine.
+    proxies = urllib.request.ProxyHandler({} if is_here else None)
+    with urllib.request.build_opener(proxies, _NoRedirect).open(
+        request, timeout=_SECONDS
+    ) as answer:
         return json.load(answer)

@@ -22,7 +22,9 @@ def serve_page(settings: PageSettings) -> None:
     # What the server's own handler hands on to, when all is closed: what runs at the exit runs.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
-    guard = Middleware(WebGuard, host=settings.host, allow_hosts=settings.allow_hosts)
+    guard = Middleware(
+        WebGuard, host=settings.host, allow_hosts=settings.allow_hosts, hides_origin=True
+    )
     st.App(_FOLDER / "app.py", middleware=[guard]).run(config=make_options(settings))
 
 
@@ -30,7 +32,7 @@ def make_options(settings: PageSettings) -> dict[str, object]:
     """Make Streamlit's options.
 
     Its own check of origins would ask an address service for this machine's address; the guard
-    leaves it nothing to check. For a server on every address its greeting would ask, too.
+    hides the origins from it. For a server on every address its greeting would ask, too.
     """
     return {
         "server.address": settings.host,

@@ -110,13 +110,22 @@ def open_regular(path: Path) -> FileIO:
         VideoError: it cannot be opened, or is something else.
     """
     try:
-        file = FileIO(os.open(path, _OPEN_FLAGS), "r")
+        # To open some devices is to start them, so look first, and again at what was opened.
+        _require_regular(path.stat())
+        descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
         raise make_unreadable(f"cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    try:
+        _require_regular(os.fstat(descriptor))
+        return FileIO(descriptor, "r")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _require_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
         raise make_unreadable("not a regular file")
-    return file
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes:

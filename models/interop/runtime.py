@@ -1,4 +1,4 @@
-"""Crops -> features -> logits, by the ONNX files beside a checkpoint; needs no torch.
+"""Crops -> features -> logits, by ONNX files; needs no torch.
 
 Every frame goes through the encoder once, in batches of a fixed size that may hold frames of
 several videos; the head then takes one sequence at a time. So a prediction depends neither on what

@@ -56,8 +56,9 @@ def list_origins(host: str, port: int, allow_hosts: tuple[str, ...] = ()) -> tup
         allow_hosts: further hosts, as a browser's address bar shows them.
     """
     names = [f"[{name}]" if ":" in name else name for name in list_names(host)]
-    own = [f"http://{name}:{port}" for name in (*names, *allow_hosts)]
-    proxies = [f"{scheme}://{name}" for name in allow_hosts for scheme in ("http", "https")]
+    allowed = [name.lower() for name in allow_hosts]
+    own = [f"http://{name}:{port}" for name in (*names, *(n for n in allowed if ":" not in n))]
+    proxies = [f"{scheme}://{name}" for name in allowed for scheme in ("http", "https")]
     return (*own, *proxies)
 
 
@@ -68,7 +69,14 @@ class WebGuard:
     a preflight, too. A websocket is closed before it is accepted, which the client sees as 403.
     """
 
-    def __init__(self, app: Application, *, host: str, allow_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        app: Application,
+        *,
+        host: str,
+        allow_hosts: tuple[str, ...] = (),
+        hides_origin: bool = False,
+    ) -> None:
         """Guard an application.
 
         Args:
@@ -76,7 +84,10 @@ class WebGuard:
             host: address that the server listens on. The port is taken from the connection.
             allow_hosts: further hosts as a browser's address bar shows them, such as a proxy's:
                 ``NAME`` or ``NAME:PORT``. ``NAME`` is allowed with the server's own port, too.
+            hides_origin: take the approved header ``Origin`` away, which the application would
+                judge in a way of its own.
         """
+        self._hides_origin = hides_origin
         self._app = app
         self._names = list_names(host)
         self._allow_hosts = tuple(name.lower() for name in allow_hosts)
@@ -86,6 +97,9 @@ class WebGuard:
         """Answer, or hand on."""
         refusal = self._find_refusal(scope) if scope["type"] in {"http", "websocket"} else None
         if refusal is None:
+            if self._hides_origin and "headers" in scope:
+                kept = [header for header in scope["headers"] if header[0] != b"origin"]
+                scope = {**scope, "headers": kept}
             await self._app(scope, receive, _without_frames(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})

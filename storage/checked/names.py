@@ -9,7 +9,7 @@ from storage.atomic import write_text
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
-    """Write names without white space, atomically."""
+    """Write names without line breaks, atomically."""
     text = "".join(f"{name}\n" for name in names)
     write_text(path, text + _make_last_line(text))
 
@@ -30,7 +30,7 @@ def read_names(path: Path) -> list[str]:
         raise DamagedError(
             f"{path} is not as it was written; delete it and choose again: reelcheck models promote"
         )
-    names = body.split()
+    names = body.splitlines()
     for name in names:
         if name in {".", ".."} or "/" in name or "\0" in name:
             raise StoreError(

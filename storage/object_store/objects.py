@@ -236,7 +236,7 @@ def fetch(url: str, target: Path, limits: ReadLimits) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with atomic_path(target) as temporary, temporary.open("wb") as file:
+        with atomic_path(target, is_synced=False) as temporary, temporary.open("wb") as file:
 
             def take(piece: bytes) -> None:
                 digest.update(piece)

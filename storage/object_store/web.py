@@ -20,6 +20,8 @@ from reelcheck.reading import PATIENCE_SECONDS, Reading, describe_error, make_un
 _CONNECT_SECONDS = 10.0
 _MAX_REDIRECTS = 5
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
+"""Other networks of IPv6 whose addresses can stand for ones of IPv4 (RFC 4291, 7915, 8215)."""
 
 
 def read_web_file(url: str, take: Callable[[bytes], object], reading: Reading) -> None:
@@ -86,4 +88,6 @@ def is_public(host: str) -> bool:
             within = ipaddress.IPv4Address(address.packed[-4:])
         if within is not None:
             return is_public(str(within))
+        if address.is_site_local or any(address in network for network in _TRANSLATED):
+            return False
     return address.is_global and not address.is_multicast

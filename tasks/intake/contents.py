@@ -88,7 +88,8 @@ class _Readers:
         self._give_up_overdue()
         # All that are at work were so a moment ago: others must not wait for them.
         at_work = set(self._at_work.copy())
-        if at_work <= self._seen_at_work and len(at_work) < max(_MIN_THREADS, count_cores()):
+        is_stuck = at_work <= self._seen_at_work
+        if self._waiting and is_stuck and len(at_work) < max(_MIN_THREADS, count_cores()):
             # A thread that hangs in a call of the system must not keep the process from ending.
             threading.Thread(target=self._work, name="read", daemon=True).start()
         self._seen_at_work = at_work

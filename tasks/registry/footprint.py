@@ -41,7 +41,7 @@ def measure_footprints(
 
     Raises:
         StoreError: a folder holds no complete model.
-        MismatchError: weights or ONNX files are not those that the card describes.
+        MismatchError: weights are not those that the card describes.
     """
     measured = [_Measurement(model) for model in models]
     for sequence in sequences:

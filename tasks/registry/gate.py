@@ -9,6 +9,7 @@
 - Equal models are not exchanged.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -262,7 +263,9 @@ def _subtract(new: float | None, old: float | None) -> float | None:
 
 
 def _make_rule(name: str, value: float | None, limit: str, holds: Callable[[float], bool]) -> Rule:
-    return Rule(name=name, value=value, limit=limit, passed=value is not None and holds(value))
+    # A number that is none could not be measured.
+    known = value if value is not None and math.isfinite(value) else None
+    return Rule(name=name, value=known, limit=limit, passed=known is not None and holds(known))
 
 
 def _require_at_least(name: str, value: float | None, limit: float) -> Rule:

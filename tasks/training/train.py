@@ -211,7 +211,9 @@ def _write(
         notes=(*run.notes, *((_REALS_ONLY,) if run.settings.self_blend == 1 else ())),
     )
     write_csv(model.log_path, trained.log, LOG)
-    write_table(model.split_path, split_rows, SPLIT, metadata={"split_hash": run.split_hash})
+    write_table(
+        model.split_path, split_rows, SPLIT, metadata={"split_hash": hash_split(split_rows)}
+    )
     write_table(model.validation_path, trained.validation, VALIDATION)
     write_table(model.learned_path, _list_learned(run, split_rows), LEARNED)
     logs: dict[int, list[LogRow]] = defaultdict(list)
@@ -227,14 +229,11 @@ def _write(
             folds=videos.folds,
         ),
     )
-    save_checkpoint(model, data, card)
-    write_sums(
-        model.path,
-        (model.card_path, model.log_path, model.report_path, *model.plots_dir.glob("*.png")),
-    )
+    write_sums(model.path, (model.log_path, model.report_path, *model.plots_dir.glob("*.png")))
     for events in model.unfinished_dir.glob("*/tensorboard"):
         target = model.tensorboard_dir / events.parent.name
         shutil.copytree(events, target, ignore=_HPARAMS, dirs_exist_ok=True)
+    save_checkpoint(model, data, card)
     if run.engine.num_nodes == 1:  # else another machine may be reading in there
         shutil.rmtree(model.unfinished_dir, ignore_errors=True)
     return card

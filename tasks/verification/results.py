@@ -27,7 +27,7 @@ def list_model_checks(model: ModelLayout) -> Iterator[Check]:
     yield from keep_existing(
         iter(
             (
-                Check(model.split_path, partial(_require_split_of_card, model)),
+                Check(model.split_path, partial(require_split, model.split_path)),
                 check_table(model.validation_path, VALIDATION),
                 check_table(model.learned_path, LEARNED),
                 check_document(model.classification_path),
@@ -72,7 +72,3 @@ def list_score_checks(output: ScoreLayout) -> Iterator[Check]:
         iter((check_table(output.parquet_path, SCORES), check_document(output.summary_path)))
     )
     yield from list_sum_checks(output.path)
-
-
-def _require_split_of_card(model: ModelLayout) -> None:
-    require_split(model.split_path, split_hash=read_card(model).split_hash)

@@ -44,19 +44,14 @@ def list_store_checks(layout: StoreLayout) -> Iterator[Check]:
     yield from list_sum_checks(layout.path)
 
 
-def require_split(path: Path, *, split_hash: str | None = None) -> None:
+def require_split(path: Path) -> None:
     """Make sure that a split is the one that its hash names.
-
-    Args:
-        path: the table.
-        split_hash: the hash that others know it by; None: its own.
 
     Raises:
         DamagedError: the table is not as it was written, or of another hash.
     """
-    found = hash_split(read_rows(path, SPLIT))
-    for wanted in {read_metadata(path)["split_hash"], split_hash} - {None}:
-        require_same(path, found=found, wanted=wanted, what="its hash")
+    wanted = read_metadata(path)["split_hash"]
+    require_same(path, found=hash_split(read_rows(path, SPLIT)), wanted=wanted, what="its hash")
 
 
 def _list_shard_checks(layout: StoreLayout, shard: str) -> Iterator[Check]:

@@ -87,12 +87,11 @@ class Page(HTMLParser):
 
 def card_of(**changes: Any) -> ModelCard:
     fields: dict[str, Any] = {
-        "model_id": "0123456789ab",
+        "weights_sha256": "0" * 64,
         "detector": DetectorSettings(),
         "training": TrainSettings(recipe="frames"),
         "preprocessing": PreprocessSettings(),
-        "preprocessing_hash": "feedc0de",
-        "split_hash": "beef",
+        "split_hash": "0" * 12,
         "calibration": CALIBRATION,
         "aggregation": "worst_track_of_mean_sequence_logits",
         "num_videos": {},

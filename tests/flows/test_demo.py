@@ -93,7 +93,7 @@ def test_second_run_ends_with_the_same_sentence_and_does_nothing_again(
     shown: Shown, reelcheck: Command
 ) -> None:
     before = list_work(shown.out)
-    assert len({Path(name).suffix for name in before}) == 5
+    assert len({Path(name).suffix for name in before}) == 4
     result = reelcheck("demo", *shown.options)
     assert result.exit_code == 0, result.stderr
     assert list_work(shown.out) == before

@@ -23,6 +23,7 @@ from reelcheck.card import (
 from reelcheck.config import PreprocessSettings
 from reelcheck.errors import StoreError, WeightsError
 from reelcheck.train_config import DetectorSettings, HeadLayer, TrainSettings
+from storage.checked.names import write_names
 from storage.checkpoints import read_card, read_champion, save_checkpoint, set_champion
 from storage.layout import ModelLayout, RegistryLayout
 from storage.weights import read_weights, weights_to_bytes
@@ -288,7 +289,7 @@ def test_champion_none_until_one_is_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/model", "..", "a/b"])
 def test_champion_that_leads_out_of_the_registry_is_refused(tmp_path: Path, name: str) -> None:
     registry = RegistryLayout(tmp_path)
-    registry.champion_path.write_text(f"{name}\n", encoding="utf-8")
+    write_names(registry.champion_path, [name])
     with pytest.raises(StoreError, match="no folder in the registry"):
         read_champion(registry)
 

@@ -1,7 +1,6 @@
 """File names, reasons and notes of others are shown; nothing obeys them."""
 
 import csv
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from flows.cli.main import _print_error
 from reelcheck.status import Status
 from reelcheck.visible import spell_invisible
 from storage.atomic import write_text
+from storage.checkpoints import read_card
+from storage.layout import ModelLayout
 from storage.outputs import ScoreLayout
 from storage.schemas import SCORES
 from storage.tables import read_rows, restore_text
@@ -143,6 +144,7 @@ def test_error_about_a_hostile_name_is_one_line(
 
 def _copy_with_note(model: Path, target: Path, note: str) -> Path:
     shutil.copytree(model, target)
-    card = json.loads((target / "card.json").read_text(encoding="utf-8"))
-    write_text(target / "card.json", json.dumps({**card, "notes": [note]}))
+    layout = ModelLayout(target)
+    card = read_card(layout).model_copy(update={"notes": (note,)})
+    write_text(layout.card_path, card.model_dump_json())
     return target

@@ -1,6 +1,5 @@
 """Held-out figures: against scikit-learn, and only on what the model has not seen."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from reelcheck.config import PreprocessSettings
 from reelcheck.errors import MismatchError, StoreError
 from reelcheck.perturbations import Perturbation
 from reelcheck.records import FINGERPRINT_BYTES
+from storage.checked.documents import read_document
 from storage.checkpoints import read_card, save_checkpoint
 from storage.layout import ModelLayout, StoreLayout
 from storage.lock import hold_run_lock
@@ -138,7 +138,7 @@ def test_figures_are_written_with_model_and_split(layout: StoreLayout, model: Mo
     found = evaluate(layout, model)
     split_hash = read_metadata(layout.split_path)["split_hash"]
     path = model.evaluation("test", split_hash).evaluation_path
-    assert json.loads(path.read_text(encoding="utf-8")) == found
+    assert read_document(path) == found
     assert (found["model_id"], found["split"], found["split_hash"]) == (
         read_card(model).model_id,
         "test",

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +15,7 @@ from models.metrics.metrics import compute_metrics
 from reelcheck.card import Calibration, ModelCard, PhaseSummary
 from reelcheck.config import PreprocessSettings
 from reelcheck.train_config import DetectorSettings, TrainSettings
+from storage.checked.documents import read_document
 from storage.layout import ModelLayout
 from tasks.training.report import (
     TrainingResult,
@@ -161,7 +161,7 @@ def test_classification_equals_scikit_learn_and_folds_add_up(
     result = result_of(50, num_folds=num_folds)
     model = ModelLayout(tmp_path)
     write_report(model, result)
-    found = json.loads(model.classification_path.read_text(encoding="utf-8"))
+    found = read_document(model.classification_path)
     assert found == summarise_classification(result)
     called = result.scores >= found["threshold"]
     precision, recall, f1, support = sk.precision_recall_fscore_support(result.labels, called)
