@@ -104,3 +104,35 @@ def test_ui_elsewhere_is_linked_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_server_that_cannot_be_asked_is_told(address: str, said: str) -> None:
     with pytest.raises(StoreError, match=said):
         read_last_runs(address)
+
+
+def test_password_goes_neither_through_a_proxy_nor_on_to_another_server(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/stolen")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    other = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", LOGIN)
+    monkeypatch.setenv("http_proxy", other)
+    monkeypatch.delenv("no_proxy", raising=False)
+    try:
+        assert read_last_runs(api)
+        assert seen == []
+        with pytest.raises(StoreError):
+            read_last_runs(f"{other}/api")
+        assert [path.partition("?")[0] for path in seen] == ["/api/csrf-token"]
+    finally:
+        server.shutdown()
+        server.server_close()

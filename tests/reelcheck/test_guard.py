@@ -154,3 +154,27 @@ def test_answers_cannot_be_shown_in_frames_of_other_sites() -> None:
     asyncio.run(WebGuard(application, host="localhost")(scope, None, send))  # type: ignore[arg-type]
     own = (b"content-security-policy", b"frame-ancestors 'self'")
     assert sent[0]["headers"] == [(b"a", b"b"), own]
+
+
+def test_approved_origin_is_hidden_on_request() -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["headers"])
+
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    headers = [(b"host", b"127.0.0.1:8501"), (b"origin", b"http://[::1]:8501")]
+    scope = {"type": "websocket", "server": ("127.0.0.1", PORT), "headers": headers}
+    for hides_origin in (False, True):
+        guard = WebGuard(application, host="127.0.0.1", hides_origin=hides_origin)
+        asyncio.run(guard(scope, nothing, nothing))
+    assert seen == [headers, headers[:1]]
+
+
+def test_listed_origins_of_proxies_are_spelled_as_browsers_do() -> None:
+    listed = list_origins("127.0.0.1", PORT, ("Proxy.Example", "other.example:8443"))
+    assert "https://proxy.example" in listed
+    assert "https://other.example:8443" in listed
+    assert not [origin for origin in listed if origin.count(":") > 2 and "[" not in origin]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_hash_of_a_file_is_that_of_its_content(
     path.write_bytes(content)
     assert hash_of(path) == sha256(content)
     assert read_regular(path, max_bytes=4096) == content
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_refusing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        with pytest.raises(VideoError, match="not a regular file"):
+            open_regular(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_hash_of_many_blocks(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def test_names_come_back_and_the_first_line_is_the_first_name(tmp_path: Path) ->
     assert read_names(path) == []
 
 
+def test_names_with_spaces_come_back(tmp_path: Path) -> None:
+    write_names(tmp_path / "names", ["model v2", "a"])
+    assert read_names(tmp_path / "names") == ["model v2", "a"]
+
+
 def test_every_flipped_bit_of_names_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "champion"
     write_names(path, ["v2", "v1"])

@@ -150,7 +150,12 @@ def wrap_in_ipv6(host: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("host", [*PRIVATE, "::1", "::", "fe80::1", "fe80::1%eth0", "fd00::1"])
+TRANSLATED = ("fec0::1", "64:ff9b:1::a00:1", "::127.0.0.1", "::ffff:0:127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "host", [*PRIVATE, "::1", "::", "fe80::1", "fe80::1%eth0", "fd00::1", *TRANSLATED]
+)
 def test_addresses_that_are_not_of_the_public_network(host: str) -> None:
     assert not is_public(host)
 

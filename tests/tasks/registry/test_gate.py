@@ -1,5 +1,6 @@
 """Who may replace the champion: better ones only, on every suite, with every figure on record."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -247,7 +248,9 @@ def test_costly_or_wrongly_exported_model_is_not(changes: dict[str, float], name
     same = compared(candidate("new", scores(2.0), footprint=COST), old)
     assert same.promoted
     worse = candidate("new", scores(2.0), footprint=replace(COST, **changes))
-    assert failed(compared(worse, old)) == {name}
+    decision = compared(worse, old)
+    assert failed(decision) == {name}
+    assert all(rule.value is None or math.isfinite(rule.value) for rule in decision.rules)
 
 
 def test_first_model_must_be_exported_rightly_too() -> None:

@@ -21,6 +21,7 @@ from storage.weights import weights_to_bytes
 from tasks.checkpoints.torch_model import load_detector
 from tasks.training.features import encode_once, has_fixed_features, name_encoder
 from tasks.training.train import train
+from tasks.verification.verify import verify
 
 STILL = {
     "flip": 0.0,
@@ -139,6 +140,7 @@ def test_folds_share_the_backbone_that_did_not_learn(
     )
     largest = max(m.weights_path.stat().st_size for m in (model.fold(0), model.fold(1)))
     assert model.weights_path.stat().st_size < 1.5 * largest
+    assert verify(model.path, sets_aside=False)[1] == []
 
 
 @pytest.mark.parametrize(
