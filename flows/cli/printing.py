@@ -140,7 +140,9 @@ def print_shortcuts(found: "Shortcuts | None") -> None:
 
 def print_metrics(title: str, metrics: dict[str, Any]) -> None:
     """Figures of a model."""
-    table = Table("metric", "value", title=title)
+    # A long title would be broken to the width of the table.
+    console.print(title, soft_wrap=True)
+    table = Table("metric", "value")
     for name, value in metrics.items():
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
         table.add_row(name, "-" if value is None else text)

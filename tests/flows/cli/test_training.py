@@ -85,7 +85,7 @@ def test_recipe_with_folds_trains_an_ensemble_that_can_be_evaluated(
         parts: dict[str, str] = {}
         for row in read_rows(model.fold(number).split_path, SPLIT):
             assert parts.setdefault(row["component"], row["split"]) == row["split"]
-    assert f"Model {card.model_id}, validation" in " ".join(result.stdout.split())
+    assert f"Model {card.model_id}, validation" in result.stdout
     assert "report.md" in result.stdout
     again = reelcheck("evaluate", store, "--model", tmp_path)
     assert again.exit_code == 0, again.stderr
