@@ -291,7 +291,7 @@ def test_results_process_that_dies_leaves_no_half_written_file(
         (folder,) = scratch.iterdir()
         assert [path.name for path in folder.iterdir()] == [".lock"]
     assert result.status is Status.DECODE_ERROR
-    assert len(attempts(source)["a"]) == 2
+    assert len(attempts(source)["a"]) in {2, 3}
     assert list(scratch.iterdir()) == []
 
 

@@ -287,7 +287,7 @@ def test_interrupted_run_goes_on_where_it_was(
     assert not (out / "normalised.csv").exists()
     before = files_of(out)
     with (out / "unfinished.jsonl").open("a") as file:
-        file.write('{"path": "c.m')  # killed as it wrote
+        file.write('\n{"path": "c.m')  # killed as it wrote
     (source / "late.mp4").write_bytes((source / "c.mp4").read_bytes())
     (out / ".late.mp4.12345678.tmp").touch()
     with monkeypatch.context() as patched:
