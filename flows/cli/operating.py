@@ -1,7 +1,6 @@
 """Commands for running unattended: serve, deploy, verify."""
 
 import shlex
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,8 @@ import typer
 
 from flows.cli.app import app
 from flows.cli.printing import console, print_damages
+from reelcheck.errors import SettingsError
+from reelcheck.locations import is_url
 from reelcheck.serving.login import ServerLogin
 from storage.refusals import require_source
 
@@ -119,17 +120,18 @@ def verify(
     """
     for path in paths:
         require_source(path)
+        if sets_aside and is_url(path):
+            # What is damaged may be this machine's copy alone.
+            raise SettingsError(
+                f"--set-aside is for folders of this machine, not for {path}; fetch it first"
+            )
 
-    from storage.object_store.copies import open_for_reading, open_for_writing
+    from storage.object_store.copies import open_for_reading
     from tasks.verification.verify import verify as run_task
 
     num_damages = 0
     for path in paths:
-        with ExitStack() as stack:
-            if sets_aside:
-                folder = stack.enter_context(open_for_writing(path)).path
-            else:
-                folder = stack.enter_context(open_for_reading(path))
+        with open_for_reading(path) as folder:
             num_checked, damages = run_task(folder, sets_aside=sets_aside)
         print_damages(path, damages, num_checked=num_checked)
         num_damages += len(damages)

@@ -128,6 +128,7 @@ REFUSED = (
     Case("serve --host 0.0.0.0", "PREFECT_SERVER_API_AUTH_STRING"),
     Case("deploy", "PREFECT_API_URL is not set"),
     Case("verify FOLDER/none", "none does not exist"),
+    Case("verify s3://bucket/store --set-aside", "is for folders of this machine"),
     Case(f"{DEMO} --identities 13", "num_identities must be even"),
     Case(f"{DEMO} --faces FOLDER/none", "is no folder"),
     Case(f"{DEMO} --faces FOLDER/videos", "holds 0 files that are labelled real and 0 that"),
