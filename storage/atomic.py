@@ -16,6 +16,11 @@ from pathlib import Path
 _DAMAGED = ".damaged"
 
 
+def name_temporary(target: Path) -> Path:
+    """Name a hidden file beside the target, which ``remove_temporaries`` knows."""
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+
+
 @contextmanager
 def atomic_path(target: Path, *, is_synced: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename the file to the target on success.
@@ -28,7 +33,7 @@ def atomic_path(target: Path, *, is_synced: bool = True) -> Iterator[Path]:
         is_synced: wait until file and name are on the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    temporary = name_temporary(target)
     try:
         yield temporary
         if is_synced:

@@ -6,11 +6,12 @@ there.
 """
 
 import os
-import secrets
 
 from prefect import flow
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
+
+from reelcheck.serving.login import generate_login
 
 __all__ = ["flow"]
 
@@ -21,7 +22,7 @@ def _set_password() -> None:
     if settings.api.url is not None or settings.server.api.auth_string is not None:
         return
     given = settings.api.auth_string
-    login = given.get_secret_value() if given else f"reelcheck:{secrets.token_urlsafe(32)}"
+    login = given.get_secret_value() if given else generate_login()
     os.environ |= {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_API_AUTH_STRING": login}
     refresh_global_settings_context()
 

@@ -41,6 +41,11 @@ def find_login_path(environment: Mapping[str, str] = os.environ) -> Path:
     return home.absolute() / _NAME
 
 
+def generate_login() -> str:
+    """Generate a random ``USER:PASSWORD``."""
+    return f"{_USER}:{secrets.token_urlsafe(_NUM_BYTES)}"
+
+
 def is_generated(login: str) -> bool:
     """Say whether ``USER:PASSWORD`` comes from a file of this kind."""
     return login.startswith(f"{_USER}:")
@@ -78,7 +83,7 @@ def make_login(path: Path) -> str:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{_USER}:{secrets.token_urlsafe(_NUM_BYTES)}\n")
+            file.write(f"{generate_login()}\n")
         # Another process may be first, and its password counts.
         with suppress(FileExistsError):
             path.hardlink_to(temporary)

@@ -12,7 +12,6 @@ two writers within the same moment can both succeed.
 
 import errno
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from reelcheck.reading import (
     describe_error,
     make_unreadable,
 )
-from storage.atomic import atomic_path
+from storage.atomic import atomic_path, name_temporary
 
 _MAX_PARALLEL = 128
 """Objects that are fetched at the same time."""
@@ -98,7 +97,9 @@ class ObjectFolder:
         names = sorted(targets)
         for start in range(0, len(names), _MAX_PARALLEL):
             chunk = names[start : start + _MAX_PARALLEL]
-            temporary = [_name_temporary(targets[name]) for name in chunk]
+            for name in chunk:
+                targets[name].parent.mkdir(parents=True, exist_ok=True)
+            temporary = [name_temporary(targets[name]) for name in chunk]
             with self._explain_errors():
                 self._store.get([self._join(name) for name in chunk], list(map(str, temporary)))
             for name, path in zip(chunk, temporary, strict=True):
@@ -306,8 +307,3 @@ def _describe(name: str, facts: Mapping[str, Any]) -> RemoteObject:
 def _relate_to(base: PurePosixPath, name: str) -> str:
     path = PurePosixPath(name)
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
-
-
-def _name_temporary(target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
