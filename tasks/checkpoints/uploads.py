@@ -7,17 +7,15 @@ whole archive is refused.
 """
 
 import hashlib
-import multiprocessing
-import os
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import pebble
 from safetensors import SafetensorError, safe_open
 
 from reelcheck.card import ModelCard
@@ -30,8 +28,8 @@ from reelcheck.errors import (
 from storage.atomic import atomic_path, write_bytes
 from storage.checkpoints import read_card, require_weights_of
 from storage.layout import ModelLayout
+from tasks.faces.apart import call_apart
 from tasks.faces.detection.weights import find_face_model
-from tasks.faces.worker import limit_process
 
 _MAX_ENTRIES = 500
 _MAX_CARD_BYTES = 1_000_000
@@ -247,19 +245,17 @@ def prepare_model(folder: Path, exports_dir: Path, *, timeout_seconds: float = 3
             too long or too much memory to build.
         ReelcheckError: something else is wrong with the model.
     """
-    with pebble.ProcessPool(
-        max_workers=1,
-        initializer=limit_process,
-        initargs=(_MAX_BUILD_BYTES, os.getpid()),
-        context=multiprocessing.get_context("spawn"),
-    ) as pool:
-        future = pool.schedule(_build_network, args=[folder, exports_dir], timeout=timeout_seconds)
-        try:
-            problem = future.result()
-        except (TimeoutError, MemoryError, pebble.ProcessExpired) as error:
-            raise WeightsError(
-                f"the network takes too long or too much memory to build ({type(error).__name__})"
-            ) from error
+    try:
+        problem = call_apart(
+            _build_network,
+            args=[folder, exports_dir],
+            timeout_seconds=timeout_seconds,
+            max_memory_bytes=_MAX_BUILD_BYTES,
+        )
+    except (TimeoutError, MemoryError, BrokenProcessPool) as error:
+        raise WeightsError(
+            f"the network takes too long or too much memory to build ({type(error).__name__})"
+        ) from error
     if problem is not None:
         raise WeightsError(problem)
 

@@ -33,13 +33,12 @@ from reelcheck.processes import count_cores
 from reelcheck.records import Shard, VideoResult
 from reelcheck.status import Status
 from storage.scratch import make_scratch_folder
+from tasks.faces.apart import LOOK_SECONDS, START_SECONDS, call_apart
 from tasks.faces.detection.weights import find_face_model
 from tasks.faces.worker import Work, check_worker, extract_one, start_worker
 
 _VIDEOS_PER_PROCESS = 500
 """A process is replaced after this many videos: decord and MediaPipe leak a little."""
-_START_SECONDS = 120.0
-"""Time for a process to start, in addition to the deadline of its attempt."""
 _MAX_DEATHS = 3
 """Processes that may die on one video by a kill from outside, or before they begin with it."""
 
@@ -148,17 +147,18 @@ class DecodePool:
         self._exit_stack.close()
 
     def _advance(self, *, is_waiting: bool = True) -> None:
-        """Take finished results, or wait for the first, and start attempts in idle processes."""
+        """Take finished results, or wait a moment for one, and start attempts in idle processes."""
         self._start_attempts()
-        first_overdue = min((g.overdue_at for g in self._busy.values()), default=0.0)
-        patience = max(0.0, first_overdue - time.monotonic()) if is_waiting else 0.0
+        patience = LOOK_SECONDS if is_waiting else 0.0
         done, running = wait(self._busy, patience, return_when=FIRST_COMPLETED)
         for future in done:
             self._take(future, future.exception())
         now = time.monotonic()
         for future in running:
-            if self._busy[future].overdue_at < now:
-                # The process hung or died before it took the video.
+            work = self._busy[future]
+            # The process hung or died before it took the video. See ``call_apart`` for a pool
+            # that is broken and does not tell.
+            if work.overdue_at < now or not work.pool.active:
                 self._take(future, BrokenProcessPool("no sign of life"))
         self._start_attempts()
 
@@ -176,7 +176,7 @@ class DecodePool:
                 kwargs={"decoder": self._run.decoder, "is_retry": attempt.problem is not None},
                 timeout=self._run.timeout_seconds / 2,
             )
-            overdue_at = time.monotonic() + self._run.timeout_seconds / 2 + _START_SECONDS
+            overdue_at = time.monotonic() + self._run.timeout_seconds / 2 + START_SECONDS
             self._busy[future] = _Running(attempt=attempt, pool=pool, overdue_at=overdue_at)
 
     def _take_idle_pool(self) -> pebble.ProcessPool | None:
@@ -258,17 +258,19 @@ class DecodePool:
 
     def _require_start(self) -> None:
         """Raise ``WorkerError`` unless a process without a video starts and answers."""
-        pool = self._start_pool()
         try:
-            pool.schedule(check_worker).result()
-        except (BrokenProcessPool, pebble.ProcessExpired) as error:
+            call_apart(
+                check_worker,
+                timeout_seconds=self._run.timeout_seconds,
+                max_memory_bytes=self._run.max_memory_bytes,
+                initializer=start_worker,
+                initargs=[self._work, self._face_model],
+            )
+        except (BrokenProcessPool, TimeoutError) as error:
             raise WorkerError(
                 "decode processes die while they start; give them more memory "
                 f"(max_memory_bytes is {self._run.max_memory_bytes})"
             ) from error
-        finally:
-            pool.stop()
-            pool.join()
 
     def _start_pool(self) -> pebble.ProcessPool:
         return pebble.ProcessPool(

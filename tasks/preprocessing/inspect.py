@@ -1,17 +1,13 @@
 """A contact sheet of one video of a store, for a person who wants to see what was found."""
 
-import multiprocessing
-import os
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
-import pebble
 import pyarrow.compute as pc
 
 from reelcheck.config import PreprocessSettings, RunSettings
@@ -26,9 +22,10 @@ from storage.object_store.copies import fetch_file
 from storage.rows import ManifestRow, VideoRow
 from storage.schemas import MANIFEST, VIDEOS
 from storage.tables import read_rows, read_table
+from tasks.faces.apart import call_apart
 from tasks.faces.decoding.plan import space_evenly
 from tasks.faces.decoding.stills import Still
-from tasks.faces.worker import limit_process, read_stills_of
+from tasks.faces.worker import read_stills_of
 from tasks.preprocessing.contact_sheet import (
     BAD,
     FAINT,
@@ -185,14 +182,8 @@ def _read_apart(
     Raises:
         VideoError: the video cannot be read, or not within the limits.
     """
-    pool = pebble.ProcessPool(
-        max_workers=1,
-        initializer=limit_process,
-        initargs=(run.max_memory_bytes, os.getpid()),
-        context=multiprocessing.get_context("spawn"),
-    )
     try:
-        future = pool.schedule(
+        return call_apart(
             read_stills_of,
             args=[path, video_id, frame_indices, settings],
             kwargs={
@@ -200,21 +191,17 @@ def _read_apart(
                 "max_side_pixels": _MAX_STILL_PIXELS,
                 "limits": run.read_limits,
             },
-            timeout=run.timeout_seconds,
+            timeout_seconds=run.timeout_seconds,
+            max_memory_bytes=run.max_memory_bytes,
         )
-        stills: list[Still] = future.result()
-    except FutureTimeoutError:
+    except TimeoutError:
         raise VideoError(Status.TIMEOUT, f"gave up after {run.timeout_seconds:g} seconds") from None
     except MemoryError:
         raise VideoError(Status.OUT_OF_MEMORY, "not enough memory") from None
-    except (pebble.ProcessExpired, BrokenProcessPool):
+    except BrokenProcessPool:
         raise VideoError(Status.DECODE_ERROR, "the process that read it died") from None
     except cv2.error as error:
         raise VideoError(Status.DECODE_ERROR, f"a frame of unusable shape: {error.err}") from error
-    finally:
-        pool.stop()
-        pool.join()
-    return stills
 
 
 def _describe(layout: StoreLayout, row: VideoRow, notes: Sequence[str]) -> list[Line]:

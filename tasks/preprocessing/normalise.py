@@ -37,6 +37,7 @@ from storage.refusals import require_folder_apart
 from storage.rows import NormalisedRow
 from storage.schemas import NORMALISED
 from storage.tables import read_csv, write_csv
+from tasks.faces.apart import START_SECONDS
 from tasks.faces.decoding.reencode import Reencoded
 from tasks.faces.worker import limit_process, reencode_one
 from tasks.intake.contents import hash_here
@@ -45,8 +46,6 @@ from tasks.intake.discover import KnownFileRow, find_files, identify
 _Job: TypeAlias = tuple[Path, str, Path, NormaliseSettings, ReadLimits]
 _Result: TypeAlias = Future[Reencoded]
 _Outcome: TypeAlias = Reencoded | VideoError
-_START_SECONDS = 120.0
-"""Time for a process to start, in addition to the deadline of its video."""
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Error numbers that end the run, because all other videos would meet the same error."""
 
@@ -234,7 +233,7 @@ def _run_jobs(
             while waiting and len(scheduled) < 2 * num_workers:
                 file, job = waiting.popleft()
                 scheduled[pool.schedule(reencode_one, args=job, timeout=run.timeout_seconds)] = file
-            patience = run.timeout_seconds + _START_SECONDS
+            patience = run.timeout_seconds + START_SECONDS
             done, _ = wait(scheduled, patience, return_when=FIRST_COMPLETED)
             if not done:
                 raise _make_start_error(run)

@@ -301,8 +301,6 @@ def deaths(odd_work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         "tasks.preprocessing.decode_pool.start_worker", importlib.import_module("odd_work").start
     )
-    # A death that nobody reports is noticed when the attempt is overdue: soon, in a test.
-    monkeypatch.setattr("tasks.preprocessing.decode_pool._START_SECONDS", 5.0)
     return odd_work / "deaths"
 
 
@@ -337,7 +335,7 @@ def test_results_process_that_hangs_before_it_takes_its_video_is_replaced(
 ) -> None:
     start_late = importlib.import_module("odd_work").start_late
     monkeypatch.setattr("tasks.preprocessing.decode_pool.start_worker", start_late)
-    monkeypatch.setattr("tasks.preprocessing.decode_pool._START_SECONDS", 20.0)
+    monkeypatch.setattr("tasks.preprocessing.decode_pool.START_SECONDS", 20.0)
     (odd_work / "hangs").touch()
     results = results_of(two_videos, settings, RunSettings(num_workers=1, timeout_seconds=40))
     assert {result.status for result in results.values()} == {Status.OK}
